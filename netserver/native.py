@@ -1,0 +1,71 @@
+"""The system as it is without gevent's patches, for the process that holds the listeners.
+
+A patched `select`, `sleep` or socket makes a hub in the process that calls it, and a hub must not
+exist where workers are forked. Where nothing is patched these are the plain functions.
+"""
+
+import os
+import select as _select
+import signal as _signal
+import socket as _socket
+import sys
+import time
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "close",
+    "fork",
+    "getaddrinfo",
+    "monotonic",
+    "poll",
+    "posix_spawn",
+    "read",
+    "select",
+    "set_handler",
+    "sleep",
+    "socket",
+    "socketpair",
+    "waitpid",
+    "write",
+]
+
+
+def _original(module: ModuleType, name: str) -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return getattr(module, name, None)  # not every system has fork
+    return monkey.get_original(module.__name__, name)
+
+
+if TYPE_CHECKING:
+    from os import close, fork, posix_spawn, read, waitpid, write
+    from select import poll, select
+    from socket import getaddrinfo, socket
+    from signal import signal as set_handler
+    from time import monotonic, sleep
+else:
+    close = _original(os, "close")
+    fork = _original(os, "fork")
+    posix_spawn = _original(os, "posix_spawn")
+    waitpid = _original(os, "waitpid")
+    read = os.read
+    write = os.write
+    poll = _original(_select, "poll")
+    select = _original(_select, "select")
+    getaddrinfo = _original(_socket, "getaddrinfo")
+    socket = _original(_socket, "socket")
+    # gevent's signal.signal keeps SIGCHLD for its own child watchers: no handler would ever run
+    set_handler = _original(_signal, "signal")
+    sleep = _original(time, "sleep")
+    monotonic = time.monotonic
+
+
+def socketpair() -> tuple[socket, socket]:
+    """Return two connected AF_UNIX stream sockets, not inherited over exec.
+
+    The library's own function looks up its socket class when called and would find the patched
+    one. For the same reason do not call `accept` on a native socket in a patched process.
+    """
+    near, far = _socket._socket.socketpair()  # type: ignore[attr-defined]  # noqa: SLF001
+    return socket(fileno=near.detach()), socket(fileno=far.detach())

@@ -1,0 +1,48 @@
+"""Taking clients from listeners, when descriptors or memory run out as well."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING
+
+from netserver.listeners import SpareDescriptor
+
+if TYPE_CHECKING:
+    from netserver import native
+    from netserver.listeners import Listener
+    from netserver.personalities.base import ServerCore
+
+# the table of this process or of the system is full: the client in the queue cannot be taken, nor left
+_FULL = (errno.EMFILE, errno.ENFILE)
+# seconds without accepting after any other error of accept, which would come again at once
+BACK_OFF = 0.1
+# seconds between two log lines about it
+QUIET = 10.0
+
+
+class Acceptor:
+    """Accepts; when no descriptor is left it closes the client with a spare one, so that nothing spins."""
+
+    def __init__(self, server: ServerCore) -> None:
+        self._server = server
+        self._spare = SpareDescriptor()
+        self._next_line = 0.0
+        self.not_before = 0.0  # monotonic seconds: accepting is pointless until then
+
+    def accept(self, listener: Listener) -> tuple[native.Socket, object] | None:
+        """Return the next client's socket and address; None if there is none to be had."""
+        try:
+            return listener.accept()
+        except OSError as error:
+            now = time.monotonic()
+            if error.errno in _FULL:
+                self._spare.shed(listener)
+            else:
+                self.not_before = now + BACK_OFF
+            if now >= self._next_line:
+                self._next_line = now + QUIET
+                self._server.log.error(
+                    "accept failed", listener=listener.address, error=error.strerror
+                )
+            return None

@@ -1,0 +1,112 @@
+"""What every process model is, and all it may know of the server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netserver.connection import Connection
+    from netserver.listeners import Listener
+    from netserver.logs import Log
+    from netserver.restart import Inheritance
+    from netserver.scoreboard import ClientTable, Row, Scoreboard
+    from netserver.settings import ServerSettings
+    from netserver.signals import SignalQueue
+
+
+class Stop(Enum):
+    """Why a personality returned."""
+
+    DONE = "done"  # nothing left to serve (inetd)
+    TERM = "term"
+    QUIT = "quit"
+    HUP = "hup"  # the process image is to be replaced
+
+
+class ServerCore(Protocol):
+    """All that a personality may know of the server."""
+
+    settings: ServerSettings
+    signals: SignalQueue
+    log: Log
+    clients: ClientTable
+    boards: list[Scoreboard]
+    inheritance: Inheritance
+
+    def run_client_connection(self, connection: Connection) -> None:
+        """Serve one client from its first to its last octet; never raises."""
+
+    def ready(self) -> None:
+        """Tell the world that clients are served now."""
+
+    def can_read_hook(self, listener: Listener) -> bool:
+        """Whether to leave this accept to others."""
+
+    def pre_fork_hook(self) -> None:
+        """Run in the master before each fork."""
+
+    def register_child(self, pid: int, kind: str) -> None:
+        """Run in the master after each fork."""
+
+    def run_n_children_hook(self, count: int) -> None:
+        """Run in the master when ``count`` workers are about to be made."""
+
+    def idle_loop_hook(self) -> None:
+        """Run in the master at each turn of its loop."""
+
+    def child_init(self) -> None:
+        """Begin a child's life: rights, then ``child_init_hook``."""
+
+    def child_finish(self) -> None:
+        """End a child's life."""
+
+    def delete_child_hook(self, pid: int) -> None:
+        """Run in the master when a child of ours has ended."""
+
+    def other_child_died_hook(self, pid: int) -> None:
+        """Run in the master when a child that is none of ours has ended."""
+
+    def post_child_cleanup_hook(self) -> None:
+        """Run in the master when all children have ended."""
+
+    def has_jobs(self) -> bool:
+        """Whether ``run_dequeue`` has something to do."""
+
+    def run_jobs(self, row: Row) -> None:
+        """Run, in the jobs child, until it is told to stop."""
+
+    def config_is_good(self) -> bool:
+        """Whether a new process image would start; takes as long as a start does."""
+
+    def spawn_config_check(self) -> int:
+        """Start a process that checks the configuration; return its pid."""
+
+    def reload_refused(self) -> None:
+        """Log why that process found the configuration bad."""
+
+    def reopen_logs(self) -> None:
+        """Open the log files again (USR1)."""
+
+
+class Personality(ABC):
+    """A process model: takes connections from the listeners and hands each to the server."""
+
+    name: ClassVar[str]
+    concurrent: ClassVar[bool]  # many connections in one process
+    per_connection_process: ClassVar[bool]  # a login may change the process's user
+
+    def __init__(self, server: ServerCore) -> None:
+        self.server = server
+
+    @classmethod
+    def check(cls, settings: ServerSettings) -> None:
+        """Refuse what cannot work; raises ``ConfigError`` with one line."""
+        del settings
+
+    @abstractmethod
+    def serve(self, listeners: Sequence[Listener]) -> Stop:
+        """Serve until there is a reason to stop, and return it."""

@@ -1,0 +1,269 @@
+"""Workers in which gevent serves many clients at once."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+import gevent
+from gevent import monkey
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+from greenlet import getcurrent
+
+from netserver.connection import Connection
+from netserver.errors import ConfigError, IdleTimeout, ServerStopping
+from netserver.personalities.accepting import Acceptor
+from netserver.personalities.prefork import Prefork
+from netserver.scoreboard import State
+from netserver.waiting import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netserver import native
+    from netserver.listeners import Listener
+    from netserver.personalities.base import ServerCore
+    from netserver.personalities.orders import Orders
+    from netserver.scoreboard import Row
+    from netserver.settings import ServerSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# seconds between two looks at all deadlines and two signs of life
+TURN = 1.0
+# threads a worker uses at most, by what they do: a slow resolver must not hold up logins
+POOLS = {"hash": 2, "disk": 4, "dns": 8}
+_EXPIRED = "expired"
+_STOPPED = "stopped"
+
+
+class GeventWorkers(Prefork):
+    """The master of ``prefork`` over workers that serve up to ``--max-connections`` clients each."""
+
+    name: ClassVar[str] = "gevent"
+    concurrent: ClassVar[bool] = True
+
+    def __init__(self, server: ServerCore) -> None:
+        super().__init__(server)
+        if self._fixed is None:
+            self._fixed = usable_cpus()
+
+    @classmethod
+    def check(cls, settings: ServerSettings) -> None:
+        """Refuse to run unpatched: one plain ``sleep`` in a source would stop all clients."""
+        if not monkey.is_module_patched("socket"):
+            raise ConfigError(
+                "--personality gevent: the process is not patched; start it by net-server or pop3-server "
+                "with --personality gevent, or begin the program with: "
+                "from gevent import monkey; monkey.patch_all()"
+            )
+        if settings.workers == 0:
+            raise ConfigError("--workers: at least 1 is needed")
+        if settings.max_connections < 1:
+            raise ConfigError("--max-connections: at least 1 is needed")
+
+    def work(self, row: Row, orders: Orders) -> None:
+        """Serve until the orders say otherwise and the last client is gone."""
+        gc.freeze()
+        worker = _Worker(self.server, row, orders, alone=self._fixed == 1)
+        worker.run(list(self.listeners), lambda: self.report_idle(row))
+
+
+class _Worker:
+    """One worker process: its hub's watchers, and a greenlet for each client."""
+
+    def __init__(self, server: ServerCore, row: Row, orders: Orders, *, alone: bool) -> None:
+        self._server = server
+        self._row = row
+        self._orders = orders
+        self._hub = gevent.get_hub()
+        self._loop = self._hub.loop
+        self._acceptor = Acceptor(server)
+        self._waiter = HubWaiter(self._hub, orders)
+        self._clients: set[Connection] = set()
+        self._most = server.settings.max_connections
+        # several workers on one socket share clients fairly only if none takes many at a time
+        self._batch = 16 if alone else 2
+        self._served = 0
+        self._requests = server.settings.max_requests or 0
+        self._accepting: dict[Any, Listener] = {}
+        self._done = Event()
+        self._stop_told = False
+
+    def run(self, listeners: list[Listener], report: Callable[[], None]) -> None:
+        loop = self._loop
+        signals = loop.io(self._server.signals.fileno(), 1)
+        signals.start(self._look)
+        timer = loop.timer(TURN, TURN)
+        timer.start(self._turn)
+        for listener in listeners:
+            self._accepting[loop.io(listener.fileno(), 1)] = listener
+        self._accept_more()
+        report()
+        self._look()
+        self._done.wait()
+        timer.stop()
+        signals.stop()
+        for listener in listeners:
+            listener.close()
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def _accept_more(self) -> None:
+        for watcher, listener in self._accepting.items():
+            if not watcher.active:
+                watcher.start(self._accept, listener)
+
+    def _accept_no_more(self) -> None:
+        for watcher in self._accepting:
+            watcher.stop()
+
+    def _accept(self, listener: Listener) -> None:
+        """Take clients; runs in the hub and must not block."""
+        for _ in range(self._batch):
+            if self._server.can_read_hook(listener):
+                return
+            accepted = self._acceptor.accept(listener)
+            if accepted is None:
+                if self._acceptor.not_before > time.monotonic():
+                    self._accept_no_more()  # until the next turn
+                return
+            self._take(*accepted, listener)
+            if len(self._clients) >= self._most or self._orders.drain:
+                self._accept_no_more()
+                return
+
+    def _take(self, socket: native.Socket, address: object, listener: Listener) -> None:
+        server = self._server
+        connection = Connection(
+            socket, address, listener, self._waiter, server.log, server.settings.timeout
+        )
+        self._clients.add(connection)
+        self._served += 1
+        if self._requests and self._served >= self._requests:
+            self._orders.drain = True
+        gevent.spawn_raw(self._serve, connection)
+
+    def _serve(self, connection: Connection) -> None:
+        self._server.run_client_connection(connection)
+        self._clients.discard(connection)
+        if self._orders.drain:
+            self._look()
+        elif len(self._clients) == self._most - 1:
+            self._accept_more()
+
+    # -- orders ---------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Show that the hub turns, and end the waits that are over; runs in the hub each second."""
+        self._orders.beat()
+        now = time.monotonic()
+        for connection in list(self._clients):
+            if connection.deadline < now and connection.waiting is not None:
+                connection.waiting.switch(_EXPIRED)
+        self._row.served = (self._served, len(self._clients))
+        if len(self._clients) < self._most and not self._orders.drain:
+            self._accept_more()
+        self._look()
+
+    def _look(self) -> None:
+        """Obey what was ordered; runs in the hub or in a greenlet that ends."""
+        self._orders.look()
+        if self._orders.drain:
+            self._accept_no_more()
+            self._row.state = State.STOPPING
+            if not self._clients:
+                self._done.set()
+        if self._orders.stop and not self._stop_told:
+            self._stop_told = True
+            self._loop.run_callback(self._stop_all)
+
+    def _stop_all(self) -> None:
+        for connection in list(self._clients):
+            if connection.waiting is not None and not connection.committing:
+                connection.waiting.switch(_STOPPED)
+
+
+class HubWaiter(Waiter):
+    """Waits by switching to the hub; the worker's one timer looks at the deadlines."""
+
+    def __init__(self, hub: gevent.hub.Hub, orders: Orders) -> None:
+        self._hub = hub
+        self._loop = hub.loop
+        self._orders = orders
+        self._pools: dict[str, ThreadPool] = {}
+
+    def readable(self, connection: Connection) -> None:
+        """Return when there is something to read."""
+        if connection.reader is None:
+            connection.reader = self._loop.io(connection.fileno(), 1)
+        self._wait(connection, connection.reader)
+
+    def writable(self, connection: Connection) -> None:
+        """Return when the socket takes more."""
+        if connection.writer is None:
+            connection.writer = self._loop.io(connection.fileno(), 2)
+        self._wait(connection, connection.writer)
+
+    def pause(self, connection: Connection, seconds: float) -> None:
+        """Return after ``seconds``."""
+        connection.deadline = float("inf")
+        self._wait(connection, self._loop.timer(seconds))
+
+    def breathe(self, connection: Connection) -> None:
+        """Let the other clients have a turn."""
+        self.pause(connection, 0)
+
+    def forget(self, connection: Connection) -> None:
+        """Give the watchers back before the descriptor is closed and used again."""
+        if connection.reader is not None:
+            connection.reader.close()
+            connection.reader = None
+        if connection.writer is not None:
+            connection.writer.close()
+            connection.writer = None
+
+    def run_blocking(
+        self, pool: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run it in a thread; the pool is made when first used, after the fork."""
+        if pool not in self._pools:
+            self._pools[pool] = ThreadPool(POOLS[pool], hub=self._hub)
+        value, error = self._pools[pool].apply(_outcome, (function, args, kwargs))
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+    def _wait(self, connection: Connection, watcher: Any) -> None:
+        if self._orders.stop and not connection.committing:
+            raise ServerStopping
+        greenlet = connection.waiting = getcurrent()
+        watcher.start(greenlet.switch)
+        try:
+            why = self._hub.switch()
+        finally:
+            watcher.stop()
+            connection.waiting = None
+        if why is _EXPIRED:
+            raise IdleTimeout
+        if why is _STOPPED:
+            raise ServerStopping
+
+
+def _outcome(function: Any, args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
+    # an error that leaves a pool's thread would be printed to standard error as well
+    try:
+        return function(*args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 - raised again where it was asked for
+        return None, error
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,47 @@
+"""Serve the one client that inetd, or systemd with Accept=yes, left on descriptor 0."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from netserver import native
+from netserver.errors import BindError
+from netserver.personalities.base import Personality, Stop
+from netserver.personalities.orders import Orders
+from netserver.personalities.serving import SerialServing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netserver.listeners import Listener
+
+
+class Inetd(Personality):
+    """Serves descriptor 0 once; there is no scoreboard to share, so limits across processes do not hold."""
+
+    name: ClassVar[str] = "inetd"
+    concurrent: ClassVar[bool] = False
+    per_connection_process: ClassVar[bool] = True
+
+    def serve(self, listeners: Sequence[Listener]) -> Stop:
+        """Serve the client on descriptor 0."""
+        server = self.server
+        row = server.boards[0].row(0)
+        row.begin(time.monotonic())
+        orders = Orders(server, row, os.getppid())
+        try:
+            # a copy: descriptor 0 stays open, so that nothing else can become it
+            socket = native.socket(fileno=os.dup(0))
+            address = socket.getpeername()
+        except OSError as error:
+            raise BindError(
+                "--personality inetd: standard input is no connected socket; "
+                "start it from inetd, tcpserver or a systemd socket with Accept=yes"
+            ) from error
+        socket.setblocking(False)
+        server.child_init()
+        SerialServing(server, row, orders).serve(socket, address, listeners[0])
+        server.child_finish()
+        return Stop.DONE

@@ -1,0 +1,270 @@
+"""The process that holds the listeners and the children, and serves nobody."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from netserver.errors import PrivilegeError
+from netserver.personalities.base import Personality, Stop
+from netserver.personalities.children import Child, ChildTable, Exit
+from netserver.personalities.orders import Orders
+from netserver.scoreboard import Row, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netserver.listeners import Listener
+    from netserver.personalities.base import ServerCore
+
+# seconds between two looks at the children when no signal comes
+TURN = 1.0
+# a child that ends badly this soon after its birth is a sign of more to come: wait before the next
+YOUNG = 1.0
+LONGEST_BACK_OFF = 30.0
+# seconds between the order to stop at once and the kill
+LAST_CHANCE = 5.0
+
+
+class Master(Personality):
+    """Makes children, replaces those that fail, ends them in good order.
+
+    A subclass says in ``tend`` which children it wants now.
+    """
+
+    serving_kind: ClassVar[str] = "worker"  # what its children that serve are called
+
+    def __init__(self, server: ServerCore) -> None:
+        super().__init__(server)
+        self.children = ChildTable(server)
+        self.listeners: Sequence[Listener] = ()
+        self.pid = os.getpid()
+        self._announced = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._jobs_not_before = 0.0
+        self._old_deadlines: list[tuple[float, int]] = []  # when old children get which signal
+
+    # -- for subclasses -------------------------------------------------------------------------
+
+    def tend(self, now: float) -> None:
+        """Make or end children, so that there are as many as wanted."""
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        """Return when a signal came, or something else has to be looked at."""
+        self.server.signals.wait(TURN)
+
+    def change_target(self, step: int) -> None:
+        """Want one worker more (1) or less (-1)."""
+
+    def is_serving(self) -> bool:
+        """Whether clients are served now."""
+        board = self.server.boards[0]
+        return board.count(State.IDLE) + board.count(State.BUSY) > 0
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def serve(self, listeners: Sequence[Listener]) -> Stop:
+        """Run until a signal says stop."""
+        self.listeners = listeners
+        self.children.adopt(self.server.inheritance.children)
+        self.children.tell(signal.SIGTERM, self.children.of_kind("jobs", "check", inherited=True))
+        # what exists now is never looked at again by a child's collector, so its pages stay shared
+        gc.collect()
+        gc.freeze()
+        while True:
+            now = time.monotonic()
+            if self._reap(now):
+                return Stop.HUP
+            if now >= self._not_before:
+                self.tend(now)
+            self._tend_jobs(now)
+            self._watch(now)
+            self._announce()
+            self._tend_old(now)
+            self.server.idle_loop_hook()
+            self.wait()
+            for number in self.server.signals.take():
+                stop = self._obey(number)
+                if stop is not None:
+                    self._end(stop)
+                    return stop
+
+    def _obey(self, number: int) -> Stop | None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            return Stop.TERM
+        if number == signal.SIGQUIT:
+            return Stop.QUIT
+        if number == signal.SIGHUP:
+            self._check_config()
+        elif number == signal.SIGUSR1:
+            self.server.reopen_logs()
+            self.children.tell(signal.SIGUSR1, [c for c in self.children if c.kind != "check"])
+        elif number == signal.SIGTTIN:
+            self.change_target(1)
+        elif number == signal.SIGTTOU:
+            self.change_target(-1)
+        return None
+
+    def _announce(self) -> None:
+        if not self._announced and self.is_serving():
+            self._announced = True
+            self.server.ready()
+            self._retire()
+
+    # -- children -------------------------------------------------------------------------------
+
+    def new_worker(self) -> Child | None:
+        """Fork a child that serves; None if there is no room for it now."""
+        index = self.server.boards[0].free_row()
+        if index is None:
+            return None
+        row = self.server.boards[0].row(index)
+        child = self.children.fork(self.serving_kind, row, lambda: self._worker(row))
+        if child is None:
+            self._back_off(time.monotonic())
+        return child
+
+    def _worker(self, row: Row) -> None:
+        orders = Orders(self.server, row, self.pid)
+        self.server.child_init()
+        try:
+            self.work(row, orders)
+        finally:
+            row.state = State.STOPPING
+            self.server.child_finish()
+
+    def work(self, row: Row, orders: Orders) -> None:
+        """Serve, in the child, until the orders say otherwise."""
+        raise NotImplementedError
+
+    def _reap(self, now: float) -> bool:
+        """Deal with ended children; True when the new configuration has been found good."""
+        restart = False
+        for ended in self.children.reap():
+            if ended.child.kind == "check":
+                restart = restart or self._checked(ended)
+            elif not ended.clean:
+                self._failed(ended, now)
+        return restart
+
+    def _failed(self, ended: Exit, now: float) -> None:
+        child = ended.child
+        self.server.log.error("child ended badly", pid=child.pid, kind=child.kind, how=str(ended))
+        if child.inherited:
+            return
+        if ended.unusable and not self._announced:
+            self._end(Stop.TERM)
+            raise PrivilegeError("no worker can start; the log says why")
+        if child.kind == "jobs":
+            self._jobs_not_before = now + LONGEST_BACK_OFF
+        elif now - child.born < YOUNG and child.kind == "worker":
+            self._back_off(now)
+        else:
+            self._failures = 0
+
+    def _back_off(self, now: float) -> None:
+        self._not_before = now + min(LONGEST_BACK_OFF, 0.1 * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+
+    def _watch(self, now: float) -> None:
+        """Kill children that have shown no sign of life for too long; the next turn replaces them."""
+        limit = self.server.settings.worker_timeout
+        if not limit:
+            return
+        for child in self.children:
+            if child.row is not None and now - child.row.beat > limit and child.kind != "jobs":
+                self.server.log.error("no sign of life, killed", pid=child.pid, kind=child.kind)
+                self.children.tell(signal.SIGKILL, [child])
+
+    def _tend_jobs(self, now: float) -> None:
+        if now < self._jobs_not_before or not self.server.has_jobs():
+            return
+        if not self.children.of_kind("jobs"):
+            index = self.server.boards[0].free_row()
+            if index is not None:
+                self._jobs_not_before = now + TURN
+                row = self.server.boards[0].row(index)
+                self.children.fork("jobs", row, lambda: self.server.run_jobs(row))
+
+    # -- restart --------------------------------------------------------------------------------
+
+    def _check_config(self) -> None:
+        if self.children.of_kind("check"):
+            return  # one check answers for all who asked
+        self.server.log.info("reload: checking the configuration")
+        try:
+            pid = self.server.spawn_config_check()
+        except OSError as error:
+            self.server.log.error("reload refused", error=error.strerror)
+            return
+        self.children.add(pid, "check")
+
+    def _checked(self, ended: Exit) -> bool:
+        if ended.clean:
+            return True
+        self.server.reload_refused()
+        return False
+
+    def _retire(self) -> None:
+        """Let the children of the image before this one finish, now that ours serve."""
+        old = self.children.of_kind("worker", "client", inherited=True)
+        if not old:
+            return
+        self.children.tell(signal.SIGQUIT, old)
+        patience = time.monotonic() + self.server.settings.graceful_timeout
+        self._old_deadlines = [
+            (patience, signal.SIGTERM),
+            (patience + LAST_CHANCE, signal.SIGKILL),
+        ]
+
+    def _tend_old(self, now: float) -> None:
+        while self._old_deadlines and self._old_deadlines[0][0] <= now:
+            _, number = self._old_deadlines.pop(0)
+            self.children.tell(number, self.children.of_kind("worker", "client", inherited=True))
+        if len(self.server.boards) > 1 and not any(child.inherited for child in self.children):
+            while len(self.server.boards) > 1:
+                self.server.boards.pop().close()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _end(self, stop: Stop) -> None:
+        """End all children: in good order for QUIT, at once for TERM; a kill is the last resort."""
+        self.server.log.info("stopping", how=stop.value, children=len(self.children))
+        for listener in self.listeners:
+            listener.close()
+        patience = self.server.settings.graceful_timeout
+        if stop is Stop.QUIT:
+            self._tell_and_wait(signal.SIGQUIT, patience)
+        self._tell_and_wait(signal.SIGTERM, LAST_CHANCE if stop is Stop.QUIT else patience)
+        if len(self.children):
+            self.server.log.error("killed what would not stop", children=len(self.children))
+            self._tell_and_wait(signal.SIGKILL, LAST_CHANCE)
+        self.server.post_child_cleanup_hook()
+
+    def _tell_and_wait(self, number: int, seconds: float) -> None:
+        """Send a signal to all children; return when all have ended, or after that time.
+
+        A TERM that comes meanwhile cuts the patience short.
+        """
+        self.children.tell(number, self.children)
+        end = time.monotonic() + seconds
+        while True:
+            for ended in self.children.reap():
+                if not ended.clean and number != signal.SIGKILL and ended.child.kind != "check":
+                    how = str(ended)
+                    self.server.log.warning("child ended badly", pid=ended.child.pid, how=how)
+            left = end - time.monotonic()
+            if not len(self.children) or left <= 0:
+                return
+            self.server.signals.wait(min(left, TURN))
+            if number == signal.SIGQUIT and {signal.SIGTERM, signal.SIGINT} & set(
+                self.server.signals.take()
+            ):
+                return
+            if number != signal.SIGQUIT:
+                self.server.signals.take()

@@ -1,0 +1,241 @@
+"""Live facts in shared memory: who is alive, who is busy, which clients are here.
+
+Made before the first fork and mapped by every process; no locks: each row has one writer, its process
+(the master writes it only before that process exists and after it has ended).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from netserver.errors import RestartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netserver.connection import Connection
+
+_MAGIC = b"NSB1"  # the layout's version is part of it
+_HEADER = struct.Struct("=4sIII")  # magic, rows, slots a row, spare
+_ROW = struct.Struct("=qddQI28x")  # pid, started, last sign of life, connections served, open now
+_PID = struct.Struct("=q")
+_BEAT = struct.Struct("=d")
+_SERVED = struct.Struct("=QI")
+_BEAT_AT = 16
+_SERVED_AT = 24
+KEY = 16
+_FREE = bytes(KEY)
+
+
+class State(IntEnum):
+    """What a process is doing."""
+
+    EMPTY = 0
+    STARTING = 1
+    IDLE = 2
+    BUSY = 3
+    STOPPING = 4
+
+
+class Scoreboard:
+    """``rows`` processes, each with ``slots`` places for clients, in a memory file."""
+
+    def __init__(self, descriptor: int, rows: int, slots: int) -> None:
+        self.descriptor = descriptor
+        self.rows = rows
+        self.slots = slots
+        self._states_at = _HEADER.size
+        self._rows_at = self._states_at + (rows + 63) // 64 * 64
+        self._keys_at = self._rows_at + rows * _ROW.size
+        self._size = self._keys_at + 2 * rows * slots * KEY
+        if descriptor >= 0:
+            os.ftruncate(descriptor, self._size)
+        self.memory = mmap.mmap(descriptor, self._size)
+
+    @classmethod
+    def create(cls, rows: int, slots: int) -> Scoreboard:
+        """Make an empty one."""
+        descriptor = os.memfd_create("scoreboard") if hasattr(os, "memfd_create") else -1
+        board = cls(descriptor, rows, slots)
+        _HEADER.pack_into(board.memory, 0, _MAGIC, rows, slots, 0)
+        return board
+
+    @classmethod
+    def attach(cls, descriptor: int) -> Scoreboard:
+        """Map the one that ``descriptor`` names, left by the process image before this one.
+
+        Raises ``RestartError`` when its layout is another.
+        """
+        header = os.pread(descriptor, _HEADER.size, 0)
+        if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+            raise RestartError("the scoreboard has another layout")
+        _, rows, slots, _ = _HEADER.unpack(header)
+        return cls(descriptor, rows, slots)
+
+    def row(self, index: int) -> Row:
+        """Return the row with that index."""
+        return Row(self, index)
+
+    def free_row(self) -> int | None:
+        """Return the index of a row nobody uses, or None."""
+        index = self.memory.find(
+            bytes((State.EMPTY,)), self._states_at, self._states_at + self.rows
+        )
+        return None if index < 0 else index - self._states_at
+
+    def count(self, state: State) -> int:
+        """Return how many processes are in that state."""
+        return self.memory[self._states_at : self._states_at + self.rows].count(bytes((state,)))
+
+    def living(self) -> Iterator[Row]:
+        """Yield the rows in use."""
+        for index in range(self.rows):
+            if self.memory[self._states_at + index] != State.EMPTY:
+                yield Row(self, index)
+
+    def count_key(self, column: int, key: bytes) -> int:
+        """Return how many clients have ``key`` (column 0: their address, 1: their user)."""
+        total = 0
+        for row in self.living():
+            start, end = row.keys_range(column)
+            total += self.memory[start:end].count(key)
+        return total
+
+    def close(self) -> None:
+        """Unmap it and give the descriptor back."""
+        self.memory.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+class Row:
+    """One process's line in the scoreboard."""
+
+    __slots__ = ("_at", "_state_at", "board", "index")
+
+    def __init__(self, board: Scoreboard, index: int) -> None:
+        self.board = board
+        self.index = index
+        self._state_at = board._states_at + index  # noqa: SLF001 - the two share the layout
+        self._at = board._rows_at + index * _ROW.size  # noqa: SLF001
+
+    @property
+    def state(self) -> State:
+        """What the process is doing."""
+        return State(self.board.memory[self._state_at])
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.board.memory[self._state_at] = state
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        pid: int = _PID.unpack_from(self.board.memory, self._at)[0]
+        return pid
+
+    @pid.setter
+    def pid(self, pid: int) -> None:
+        _PID.pack_into(self.board.memory, self._at, pid)
+
+    @property
+    def beat(self) -> float:
+        """When the process last showed that it lives, in monotonic seconds."""
+        beat: float = _BEAT.unpack_from(self.board.memory, self._at + _BEAT_AT)[0]
+        return beat
+
+    @beat.setter
+    def beat(self, now: float) -> None:
+        _BEAT.pack_into(self.board.memory, self._at + _BEAT_AT, now)
+
+    @property
+    def served(self) -> tuple[int, int]:
+        """How many connections it has served, and how many are open now."""
+        served, now = _SERVED.unpack_from(self.board.memory, self._at + _SERVED_AT)
+        return served, now
+
+    @served.setter
+    def served(self, counts: tuple[int, int]) -> None:
+        _SERVED.pack_into(self.board.memory, self._at + _SERVED_AT, *counts)
+
+    def begin(self, now: float) -> None:
+        """Take the row for a process that is about to be made."""
+        _ROW.pack_into(self.board.memory, self._at, 0, now, now, 0, 0)
+        self.state = State.STARTING
+
+    def clear(self) -> None:
+        """Forget a process that has ended, and its clients."""
+        for column in (0, 1):
+            start, end = self.keys_range(column)
+            self.board.memory[start:end] = bytes(end - start)
+        self.state = State.EMPTY
+        self.pid = 0
+
+    def keys_range(self, column: int) -> tuple[int, int]:
+        """Return where this row's keys of that column begin and end."""
+        board = self.board
+        size = board.slots * KEY
+        start = board._keys_at + (column * board.rows + self.index) * size  # noqa: SLF001
+        return start, start + size
+
+
+class ClientTable:
+    """Limits the sessions of one address and of one user over all processes.
+
+    A client's key is written first and counted then: two that come at once may both be refused, but the
+    limit is never passed.  0 is no limit.
+    """
+
+    def __init__(self, boards: list[Scoreboard], per_source: int = 0, per_user: int = 0) -> None:
+        self._boards = boards  # the first is ours; older ones end with their processes
+        self._limits = (per_source, per_user)
+        self._row: Row | None = None
+        self._free: list[int] = []
+
+    def use(self, row: Row) -> None:
+        """Take a row's places, in the process that the row belongs to."""
+        self._row = row
+        self._free = list(range(row.board.slots - 1, -1, -1))
+
+    def claim_source(self, connection: Connection) -> bool:
+        """Count a client's address; False if that makes one too many."""
+        return self._claim(connection, 0, connection.peer.network_key())
+
+    def claim_user(self, connection: Connection, user: str) -> bool:
+        """Count a client's user; False if that makes one too many."""
+        return self._claim(connection, 1, user.encode("utf-8", "surrogateescape"))
+
+    def release(self, connection: Connection) -> None:
+        """Forget a client that is gone."""
+        slot = connection.slot
+        if slot is not None:
+            connection.slot = None
+            self._write(slot, 0, _FREE)
+            self._write(slot, 1, _FREE)
+            self._free.append(slot)
+
+    def _claim(self, connection: Connection, column: int, name: bytes) -> bool:
+        limit = self._limits[column]
+        if not limit or self._row is None:
+            return True
+        if connection.slot is None:
+            if not self._free:
+                return False
+            connection.slot = self._free.pop()
+        key = hashlib.blake2b(name, digest_size=KEY).digest()
+        self._write(connection.slot, column, key)
+        if sum(board.count_key(column, key) for board in self._boards) <= limit:
+            return True
+        self._write(connection.slot, column, _FREE)
+        return False
+
+    def _write(self, slot: int, column: int, key: bytes) -> None:
+        if self._row is not None:
+            start, _ = self._row.keys_range(column)
+            at = start + slot * KEY
+            self._row.board.memory[at : at + KEY] = key

@@ -1,0 +1,455 @@
+"""NetServer: the life of a server process, and of one client's connection in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from netserver import boot, jobs, systemd
+from netserver.access import AccessRules, NameCache, confirmed_names
+from netserver.daemon import PidFile, Rights, background, raise_descriptor_limit
+from netserver.endpoints import ListenSpec
+from netserver.errors import (
+    ConfigError,
+    ConnectionLost,
+    LineTooLong,
+    RestartError,
+    SealedError,
+    ServerStopping,
+)
+from netserver.hooks import Hooks
+from netserver.listeners import Listener, bind, handover, write_address_file
+from netserver.options import Loaded, format_config, load
+from netserver.personalities import load as load_personality
+from netserver.personalities.base import Personality, Stop
+from netserver.restart import CommandLine, Inheritance
+from netserver.scoreboard import ClientTable, Scoreboard
+from netserver.listener_tls import TLSContexts
+from netserver.settings import ServerSettings
+from netserver.signals import SignalQueue
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, MutableMapping, Sequence
+
+    from netserver.connection import Connection
+    from netserver.logs import Log
+    from netserver.scoreboard import Row
+
+# rows of the scoreboard beyond those for the workers wanted: children that TTIN adds, and the jobs child
+SPARE_ROWS = 64
+# descriptors a process needs beside its clients' ones
+OWN_DESCRIPTORS = 64
+
+
+class NetServer(Hooks):
+    """A server; a subclass says what to do with a client in ``process_request``.
+
+    One object serves all clients: after start-up it is sealed, and setting an attribute raises ``SealedError``.
+    """
+
+    settings_class: ClassVar[type[ServerSettings]] = ServerSettings
+    listen_options: ClassVar[frozenset[str]] = frozenset()
+    """Keys this server knows behind the "?" of a listen spec, beside the generic ones."""
+    alpn: ClassVar[tuple[str, ...]] = ()
+    """Protocols announced in TLS handshakes (RFC 7301)."""
+
+    settings: ServerSettings
+
+    def __init__(
+        self,
+        settings: ServerSettings | None = None,
+        *,
+        prog: str = "net-server",
+        argv: Sequence[str] = (),
+        environ: MutableMapping[str, str] | None = None,
+    ) -> None:
+        self._sealed = False
+        self.prog = prog
+        self._argv = argv
+        self._environ = os.environ if environ is None else environ
+        self._loaded: Loaded[Any] | None = None
+        if settings is not None:
+            self.settings = settings
+        self.command_line = CommandLine()
+        self.inheritance = Inheritance()
+        self.signals = SignalQueue()
+        self.listeners: list[Listener] = []
+        self.boards: list[Scoreboard] = []
+        self._ready_calls: list[Any] = []
+        self._pid_file: PidFile | None = None
+
+    # -- sealing --------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "_sealed", False):
+            raise SealedError(
+                f"{type(self).__name__}.{name} is set after start-up: one object serves all clients; "
+                "keep what belongs to a client on its connection or session"
+            )
+        super().__setattr__(name, value)
+
+    @final
+    def seal(self) -> None:
+        """Let no attribute be set from now on."""
+        self._sealed = True
+
+    @final
+    def _unseal(self) -> None:
+        object.__setattr__(self, "_sealed", False)
+
+    # -- the life of the process ----------------------------------------------------------------
+
+    @classmethod
+    def main(
+        cls,
+        *,
+        prog: str = "net-server",
+        argv: Sequence[str] | None = None,
+        environ: MutableMapping[str, str] | None = None,
+    ) -> int:
+        """Read the options, run, return the exit code: 0, 1 (could not start) or 2 (bad options)."""
+        argv = sys.argv[1:] if argv is None else argv
+        return boot.guarded(prog, lambda: cls(prog=prog, argv=argv, environ=environ).run())
+
+    @final
+    def run(self) -> int:
+        """Run from configuration to the last client; return the exit code.
+
+        Raises ``ConfigError``, ``BindError``, ``PrivilegeError``.
+        """
+        self.configure_hook()
+        self.configure()
+        if self._loaded is not None and self._loaded.print_config:
+            print(format_config(self._loaded), end="")
+            return 0
+        self.post_configure()
+        self.post_configure_hook()
+        if self._loaded is not None and self._loaded.check_config:
+            return 0
+        try:
+            self.pre_bind()
+            self.bind()
+            self.post_bind_hook()
+            self.post_bind()
+            self.pre_loop_hook()
+            self.seal()
+            stop = self.loop()
+        except Exception as error:
+            self._unseal()
+            self.fatal_hook(error)
+            self._clean_up()
+            raise
+        self.pre_server_close_hook()
+        self.server_close(stop)
+        return 0
+
+    @classmethod
+    def default_values(cls) -> Mapping[str, object]:
+        """Return values that override the defaults of the options, by option name."""
+        return {}
+
+    def configure(self) -> None:
+        """Read the options, unless they were given; raises ``ConfigError``."""
+        if not hasattr(self, "settings"):
+            self._loaded = load(
+                self.settings_class,
+                prog=self.prog,
+                argv=self._argv,
+                environ=self._environ,
+                defaults=self.default_values(),
+            )
+            self.settings = self._loaded.settings
+
+    def post_configure(self) -> None:
+        """Check what was asked for and make what all processes share; raises ``ConfigError``."""
+        from netserver import logs  # noqa: PLC0415 - structlog loads what gevent patches
+
+        settings = self.settings
+        self.inheritance = Inheritance.take(self._environ)
+        name = boot.choose_personality(settings.personality)
+        self.log: Log = logs.configure(
+            level=settings.log_level,
+            format=settings.log_format,
+            file=settings.log_file or boot.log_of_inetd(name),
+            name=self.prog,
+        )
+        personality = load_personality(name)
+        personality.check(settings)
+        self.rights = Rights(settings.user, settings.group, settings.chroot)
+        self.rights.resolve()
+        self.rules = AccessRules(settings.allow, settings.deny)
+        self._names = NameCache()
+        self._specs = [
+            ListenSpec.parse(text, extra_keys=self.listen_options) for text in settings.listen
+        ]
+        if name == "inetd":
+            at_stdin = [spec for spec in self._specs if spec.kind == "stdin"]
+            self._specs = at_stdin[:1] or [ListenSpec.parse("stdin")]
+        elif any(spec.kind == "stdin" for spec in self._specs):
+            raise ConfigError("--listen stdin: only the personality inetd serves it")
+        self._tls = TLSContexts(settings, self._specs, self.alpn)
+        self._make_boards(personality)
+        self.personality: Personality = personality(self)
+
+    def _make_boards(self, personality: type[Personality]) -> None:
+        settings = self.settings
+        counted = settings.max_per_source or getattr(settings, "max_per_user", 0)
+        per_process = self._client_ceiling() if personality.concurrent else 1
+        rows = max(settings.max_servers or 256, settings.workers or 0) + SPARE_ROWS
+        if personality.name in ("single", "inetd"):
+            rows = 2
+        self.boards[:] = [Scoreboard.create(rows, per_process if counted else 0)]
+        for descriptor in self.inheritance.boards:
+            with suppress(RestartError, OSError):
+                self.boards.append(Scoreboard.attach(descriptor))
+        self.clients = ClientTable(
+            self.boards, settings.max_per_source, getattr(settings, "max_per_user", 0)
+        )
+
+    def _client_ceiling(self) -> int:
+        return self.settings.max_connections
+
+    def pre_bind(self) -> None:
+        """Go to the background if asked, and take the pid file."""
+        settings = self.settings
+        if self.inheritance.restarted:
+            self.restart_open_hook()
+        elif settings.background:
+            self._ready_calls.append(background())
+        if settings.pid_file is not None:
+            if self.inheritance.pid_file is not None:
+                self._pid_file = PidFile.adopt(settings.pid_file, self.inheritance.pid_file)
+            else:
+                self._pid_file = PidFile(settings.pid_file)
+                self._pid_file.acquire()
+
+    def bind(self) -> None:
+        """Bind the listeners, or take over those of the process image before; raises ``BindError``."""
+        self.listeners = bind(
+            self._specs,
+            backlog=self.settings.listen_backlog,
+            adopted=self.inheritance.listeners,
+        )
+
+    def post_bind(self) -> None:
+        """Raise the limit of open files and take over the signals."""
+        wanted = self.settings.max_connections + OWN_DESCRIPTORS
+        if self.personality.concurrent:
+            available = raise_descriptor_limit(wanted)
+            if available < wanted:
+                self.log.warning(
+                    "fewer clients than asked for: the limit of open files is too low",
+                    max_connections=max(1, available - OWN_DESCRIPTORS),
+                )
+        self.signals.install()
+
+    def loop(self) -> Stop:
+        """Serve until a signal says stop."""
+        return self.personality.serve(self.listeners)
+
+    @final
+    def ready(self) -> None:
+        """Tell the world that clients are served now; called once by the personality."""
+        settings = self.settings
+        if settings.address_file is not None:
+            write_address_file(settings.address_file, self.listeners)
+        addresses = ", ".join(listener.address for listener in self.listeners)
+        self.log.info(
+            "ready",
+            listen=addresses,
+            personality=self.personality.name,
+            restarted=self.inheritance.restarted,
+        )
+        systemd.notify(READY=1, MAINPID=os.getpid(), STATUS=f"serving {addresses}")
+        while self._ready_calls:
+            self._ready_calls.pop()()
+
+    def server_close(self, stop: Stop) -> None:
+        """End the process, or replace its image for HUP; raises ``RestartError``."""
+        if stop is Stop.HUP:
+            self._exec_again()
+        systemd.notify(STOPPING=1)
+        self.shutdown_sockets()
+        self._clean_up()
+        self.log.info("stopped", how=stop.value)
+        self.signals.block()  # one more of them must not turn a clean end into a death by signal
+
+    def shutdown_sockets(self) -> None:
+        """Close the listeners and remove the paths of UNIX sockets."""
+        for listener in self.listeners:
+            listener.unlink()
+            listener.close()
+
+    def _clean_up(self) -> None:
+        if self._pid_file is not None:
+            self._pid_file.remove()
+
+    # -- restart --------------------------------------------------------------------------------
+
+    @final
+    def spawn_config_check(self) -> int:
+        """Start a process that checks the configuration; return its pid."""
+        return self.command_line.spawn_check(self._environ)
+
+    @final
+    def reload_refused(self) -> None:
+        """Log why that process found the configuration bad."""
+        self.log.error(
+            "reload refused, the old configuration stays", why=self.command_line.complaint()
+        )
+        systemd.notify(STATUS="the new configuration is bad; the old one is in force")
+
+    @final
+    def config_is_good(self) -> bool:
+        """Whether a new process image would start; takes as long as a start does."""
+        if self.settings.chroot is not None:
+            self.log.error("reload refused: this process cannot leave its chroot")
+            return False
+        try:
+            pid = self.spawn_config_check()
+            _, status = os.waitpid(pid, 0)
+        except OSError as error:
+            self.log.exception("reload refused", error=error.strerror)
+            return False
+        if status != 0:
+            self.reload_refused()
+        return status == 0
+
+    @final
+    def _exec_again(self) -> None:
+        systemd.notify(RELOADING=1)
+        self.restart_close_hook()
+        personality = self.personality
+        children = getattr(personality, "children", ())
+        self.log.info("reload: replacing the process image", children=len(children))
+        inheritance = Inheritance(
+            listeners=handover(self.listeners),
+            children=[(child.pid, child.kind) for child in children],
+            boards=[board.descriptor for board in self.boards if board.descriptor >= 0],
+            pid_file=None if self._pid_file is None else self._pid_file.fd,
+        )
+        self.command_line.exec(inheritance, self.signals)
+
+    def reopen_logs(self) -> None:
+        """Open the log file again, after it was moved away (USR1)."""
+        from netserver import logs  # noqa: PLC0415 - see post_configure
+
+        if not logs.reopen():
+            self.log.warning("the log file cannot be opened again; the old one stays")
+
+    # -- children -------------------------------------------------------------------------------
+
+    def child_init(self) -> None:
+        """Begin the life of a process that serves: rights first, then ``child_init_hook``."""
+        self._unseal()
+        self.rights.drop()
+        self.child_init_hook()
+        self.seal()
+
+    def child_finish(self) -> None:
+        """End the life of a process that served."""
+        self.child_finish_hook()
+
+    def has_jobs(self) -> bool:
+        """Whether there is periodic work."""
+        overridden = type(self).run_dequeue is not Hooks.run_dequeue
+        return overridden and self.settings.check_for_dequeue > 0
+
+    @final
+    def run_jobs(self, row: Row) -> None:
+        """Be the jobs child."""
+        for listener in self.listeners:
+            listener.close()
+        self.child_init()
+        try:
+            jobs.run(self, row, self.run_dequeue, self.settings.check_for_dequeue)
+        finally:
+            self.child_finish()
+
+    # -- one client -----------------------------------------------------------------------------
+
+    @final
+    def run_client_connection(self, connection: Connection) -> None:
+        """Serve one client from its first to its last octet; never raises."""
+        try:
+            self._serve_client(connection)
+        except ServerStopping:
+            connection.abort()  # in the middle of something: the client must not take it for the whole
+        except ConnectionLost as lost:
+            connection.log.debug("connection lost", why=str(lost) or lost.__class__.__name__)
+        except LineTooLong:
+            connection.log.info("connection ended", why="a line was too long")
+        except Exception:  # noqa: BLE001 - one client must not end the service of all
+            with suppress(Exception):
+                connection.log.exception("a client's connection failed")
+            connection.abort()
+        finally:
+            self.clients.release(connection)
+            connection.close()
+            try:
+                self.post_client_connection_hook(connection)
+            except Exception:  # noqa: BLE001
+                connection.log.exception("post_client_connection_hook failed")
+
+    def _serve_client(self, connection: Connection) -> None:
+        self.post_accept(connection)
+        self.get_client_info(connection)
+        self.post_accept_hook(connection)
+        allowed = self.allow_deny(connection) and self.allow_deny_hook(connection)
+        try:
+            if allowed:
+                self.secure(connection)
+                self.process_request(connection)
+            else:
+                self.request_denied_hook(connection)
+        finally:
+            self.post_process_request_hook(connection, allowed=allowed)
+            self.post_process_request(connection)
+
+    def post_accept(self, connection: Connection) -> None:
+        """Run first for each client."""
+
+    def get_client_info(self, connection: Connection) -> None:
+        """Find out who the client is: from here on ``connection.peer`` tells."""
+
+    def allow_deny(self, connection: Connection) -> bool:
+        """Return whether the access rules and ``--max-per-source`` let this client in."""
+        if self.settings.max_per_source and not self.clients.claim_source(connection):
+            connection.log.info("refused: too many from this address")
+            return False
+        verdict = self.rules.decide(connection.peer, lambda: self._names_of(connection))
+        if not verdict.allowed:
+            connection.log.info("refused", rule=verdict.rule)
+        return verdict.allowed
+
+    def _names_of(self, connection: Connection) -> tuple[str, ...]:
+        host = connection.peer.host
+        names = self._names.get(host)
+        if names is None:
+            names = connection.run_blocking("dns", confirmed_names, host)
+            self._names.put(host, names)
+        return names
+
+    def secure(self, connection: Connection) -> None:
+        """Shake hands on a listener with implicit TLS; a refused client never gets so far."""
+        if connection.listener.tls:
+            context = self.tls_context(connection.listener)
+            if context is not None:
+                connection.start_tls(context)
+
+    def tls_context(self, listener: Listener) -> ssl.SSLContext | None:
+        """Return the context for TLS on that listener, None if it has no certificate."""
+        return self._tls.context(listener.spec)
+
+    def process_request(self, connection: Connection) -> None:
+        """Talk to the client; what this returns or raises ends the connection.
+
+        The errors of reading and writing (``ConnectionLost`` …) need not be caught.
+        """
+        raise NotImplementedError
+
+    def post_process_request(self, connection: Connection) -> None:
+        """Run after ``process_request`` and its hook, whatever happened."""

@@ -1,0 +1,163 @@
+"""Make a mail message of fields (RFC 5322), for sources whose items are no mail.
+
+The fields may come from strangers: no value can start a new header line, lines have at most 78
+octets, and the same fields always give the same octets, as a unique id promises. Header lines are
+made here and not by `email.message`, which decodes encoded words in what it is given and so lets
+"=?utf-8?q?=0D=0ABcc:…?=" through as a line of its own (seen in Python 3.11).
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.header import Header
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from hashlib import sha256
+from io import BytesIO
+from types import ModuleType
+from typing import BinaryIO
+
+# C0 and C1 controls (NEL is one), LS, PS and half surrogate pairs
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_UNSAFE_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,40}")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,30}@[!-;=?-~]{1,30}>")
+_LOCALPART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*", re.ASCII)
+_DOMAIN = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
+_ATOMS = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+", re.ASCII)
+_LINE = 78
+_ENCODED_WORD = 66  # beside "Subject: " on one line
+_LONGEST_WORD = 60
+_LONGEST_ADDRESS = 70
+_LONGEST_VALUE = 4000
+_OURS = frozenset(("subject", "from", "to", "date", "message-id", "mime-version"))
+
+
+def compose(
+    *,
+    subject: str,
+    sender: str,
+    date: float | datetime,
+    text: str | None = None,
+    html: str | None = None,
+    to: str | None = None,
+    message_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> BinaryIO:
+    """Return a message to read from.
+
+    `sender` and `to` are "Name <user@domain>" or just one of the two; `date` is in seconds since
+    1970 or a datetime (without a zone: UTC). With `text` and `html` it is multipart/alternative. A
+    missing or unusable `message_id` is derived from the contents. Raises ValueError for a name in
+    `headers` that is no field name, or that this function sets itself.
+    """
+    fields = [("Date", _date(date)), ("From", _address(sender))]
+    if to is not None:
+        fields.append(("To", _address(to)))
+    fields.append(("Subject", _value(subject)))
+    for name, value in (headers or {}).items():
+        if not _FIELD_NAME.fullmatch(name) or _is_ours(name.lower()):
+            raise ValueError(f"not a header field to set: {name!r}")
+        fields.append((name, _value(value)))
+    head = "".join([_field(name, value) for name, value in fields]).encode("ascii")
+    body = _body(text, html)
+    digest = sha256(head + body.as_bytes()).hexdigest()
+    if body.is_multipart():
+        body.set_boundary(f"={digest[:40]}")
+    if message_id is None or not _MESSAGE_ID.fullmatch(message_id):
+        message_id = f"<{digest[:32]}@localhost>"
+    return BytesIO(head + f"Message-ID: {message_id}\r\n".encode("ascii") + body.as_bytes())
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith("content-")
+
+
+def _date(date: float | datetime) -> str:
+    moment = date if isinstance(date, datetime) else datetime.fromtimestamp(date, UTC)
+    return format_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _body(text: str | None, html: str | None) -> EmailMessage:
+    """Make the body with its own header fields, none of which holds anything of a stranger's."""
+    body = EmailMessage(policy=SMTP)
+    if html is None:
+        body.set_content(_text(text or ""), charset="utf-8")
+    elif text is None:
+        body.set_content(_text(html), subtype="html", charset="utf-8")
+    else:
+        body.set_content(_text(text), charset="utf-8")
+        body.add_alternative(_text(html), subtype="html", charset="utf-8")
+        body.set_boundary("=")  # a random one would be in the digest
+    return body
+
+
+def _text(text: str) -> str:
+    return _UNSAFE_TEXT.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _clean(value: str) -> str:
+    return " ".join(_UNSAFE.sub(" ", value)[:_LONGEST_VALUE].split())
+
+
+def _is_plain(value: str) -> bool:
+    """Tell whether a value can stand as it is: ASCII, foldable, nothing that looks encoded."""
+    return (
+        value.isascii()
+        and "=?" not in value
+        and all(len(word) <= _LONGEST_WORD for word in value.split(" "))
+    )
+
+
+def _value(value: str) -> str:
+    value = _clean(value)
+    return value if _is_plain(value) else _encoded(value)
+
+
+def _encoded(value: str) -> str:
+    """Encode all of a value (RFC 2047), in words that fit a line of their own."""
+    return Header(value, "utf-8", maxlinelen=_ENCODED_WORD).encode(linesep="").replace("\t", " ")
+
+
+def _field(name: str, value: str) -> str:
+    lines = [f"{name}:"]
+    for word in value.split(" "):
+        if len(lines[-1]) + 1 + len(word) > _LINE:
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _address(value: str) -> str:
+    """Read one address; what cannot be one becomes a name beside an address that goes nowhere."""
+    name, address = parseaddr(_UNSAFE.sub(" ", value)[:_LONGEST_VALUE])
+    localpart, _, domain = address.rpartition("@")
+    if (
+        len(address) > _LONGEST_ADDRESS
+        or not _LOCALPART.fullmatch(localpart)
+        or not _DOMAIN.fullmatch(domain)
+    ):
+        name, address = value, "unknown@localhost"
+    name = _clean(name)
+    if not name:
+        return address
+    if not _is_plain(name):
+        name = _encoded(name)
+    elif not _ATOMS.fullmatch(name):
+        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{name} <{address}>"
+
+
+class _CallableModule(ModuleType):
+    """This module, called like its function.
+
+    `from pop3 import compose` finds the function or, once this module has been imported under its
+    own name, the module: both must work.
+    """
+
+    __call__ = staticmethod(compose)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,8 @@
+"""The mail sources that come with the server, by the name that --source takes.
+
+Names only: a source's module is imported when it is asked for.
+"""
+
+SOURCES = {
+    "maildir": "pop3.sources.maildir:POP3Maildir",
+}

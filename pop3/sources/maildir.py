@@ -1,0 +1,188 @@
+"""Serve maildirs: one file per message in new/ and cur/, delivered by other programs at any time.
+
+Mail is never rewritten, and neither lock nor index lies in it. A message is known by its file name
+up to ":", as the maildir format has it, so others may move and flag it during a session.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, ClassVar
+
+from netserver.options import option
+from pop3.errors import TemporaryFailure
+from pop3.message import UNKNOWN, Listing, Message
+from pop3.paths import fixed_part, path_pattern
+from pop3.server import POP3Server
+from pop3.session import Session
+from pop3.settings import POP3Settings
+from pop3.sources.maildir_box import MaildirBox, MessageGone
+from pop3.sources.maildir_index import MaildirIndex, amend, index_path, load, save
+from pop3.sources.maildir_scan import FOLDERS, is_current, refresh, stated_size
+
+_QUICK = 1000  # messages that are scanned on the spot; with more, the thread pool does it
+_warned: set[str] = set()  # index directories that could not be written
+
+
+@dataclass(frozen=True)
+class MaildirSettings(POP3Settings):
+    """The options of the maildir source."""
+
+    maildir: str = option(
+        "~/Maildir",
+        kind=path_pattern,
+        metavar="PATTERN",
+        group="mail",
+        help="where a user's mail is; ~ or {home} is the home directory, and {user} {localpart} "
+        "{domain} {initial} are filled in",
+    )
+    trust_maildir_sizes: bool = option(
+        False,
+        group="mail",
+        help="believe W= in file names instead of reading a message once for its exact size",
+    )
+
+
+class POP3Maildir(POP3Server[MaildirBox]):
+    """A POP3 server for maildirs."""
+
+    settings: MaildirSettings
+    settings_class = MaildirSettings
+    delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge", "trash"})
+
+    def open_box(self, session: Session[MaildirBox]) -> MaildirBox:
+        """Name the user's maildir; whether it is there shows when it is listed."""
+        return MaildirBox(os.fspath(self.path(self.settings.maildir, session)))
+
+    def list_messages(self, session: Session[MaildirBox]) -> Listing:
+        """List new/ and cur/ in the order of arrival, with exact sizes."""
+        box = session.box
+        index = load(self._index_path(box))
+        with _store(session, box):
+            if index is None or not self._is_usable(index, box):
+                index = self._refresh(session, box, index)
+        box.show(index)
+        return Listing(index.uids, index.sizes, trusted=True)
+
+    def read_message(self, session: Session[MaildirBox], message: Message) -> BinaryIO:
+        """Open one message, under the name it has now.
+
+        Raises TemporaryFailure if it is gone, or is not as long as LIST said.
+        """
+        box = session.box
+        position = box.position(message.uid.encode("ascii"))
+        with _store(session, box):
+            try:
+                stream, octets = box.open(position)
+            except MessageGone:
+                raise TemporaryFailure(
+                    "message is gone; it was removed by another program"
+                ) from None
+        if octets != box.sizes[position]:
+            try:
+                self._correct(session, position, octets)
+            except TemporaryFailure:
+                stream.close()
+                raise
+        return stream
+
+    def delete_messages(self, session: Session[MaildirBox], messages: Sequence[Message]) -> None:
+        """Unlink the files, or move them to the trash folder; on disk when this returns."""
+        box = session.box
+        positions = [box.position(message.uid.encode("ascii")) for message in messages]
+        trash = self.delete_policy == "trash"
+        with _store(session, box):
+            failures = session.connection.run_blocking(
+                "disk", partial(box.delete, positions, trash=trash)
+            )
+        if failures:
+            reasons = sorted({str(error) for error in failures})
+            session.log.error("messages not deleted", count=len(failures), reasons=reasons[:3])
+            raise TemporaryFailure(f"{len(failures)} of {len(messages)} messages not deleted")
+
+    def _index_path(self, box: MaildirBox) -> str:
+        return index_path(f"{self.state_directory}/index", box.root)
+
+    def _is_usable(self, index: MaildirIndex, box: MaildirBox) -> bool:
+        """Tell whether an index holds the list as it is now."""
+        doubted = index.believed and not self.settings.trust_maildir_sizes
+        return not doubted and is_current(index, box.root)
+
+    def _refresh(
+        self, session: Session[MaildirBox], box: MaildirBox, old: MaildirIndex | None
+    ) -> MaildirIndex:
+        """Scan the maildir and save what was found, if it is new."""
+        trust = self.settings.trust_maildir_sizes
+        scan = partial(refresh, box.root, old or MaildirIndex(), trust_names=trust)
+        if old is None or len(old) > _QUICK:
+            index = session.connection.run_blocking("disk", scan)
+        else:
+            index = scan()
+        if index.skipped:
+            session.log.warning(
+                "messages not readable", count=len(index.skipped), first=index.skipped[0]
+            )
+        if not any(os.path.lexists(box.root + b"/" + folder) for folder in FOLDERS):
+            self._check_mail_root(session, box, had_mail=bool(old and old.uids))
+        elif index != (old or MaildirIndex()):
+            self._save(session, index, self._index_path(box))
+        return index
+
+    def _check_mail_root(
+        self, session: Session[MaildirBox], box: MaildirBox, *, had_mail: bool
+    ) -> None:
+        """Tell a user without a mailbox from a file system that is not mounted.
+
+        The mail root must be there, no link on the way may point nowhere, and a maildir that had
+        mail does not lose new/ and cur/ and stay itself.
+        """
+        found = os.fsdecode(box.root)
+        while not os.path.lexists(found):
+            found = os.path.dirname(found)
+        emptied = had_mail and os.fsencode(found) == box.root
+        root = fixed_part(self.settings.maildir, session.home)
+        if emptied or not os.path.isdir(found) or not os.path.isdir(root):
+            session.log.error("mail store is not there", root=str(root), found=found)
+            raise TemporaryFailure("mail store is not there")
+
+    def _correct(self, session: Session[MaildirBox], position: int, octets: int) -> None:
+        """Put a size right for the next login: one from a name is sent as it is, others are not."""
+        box = session.box
+        uid, said = box.uids[position], box.sizes[position]
+        session.log.warning("size was wrong", uid=uid.decode("ascii"), said=said, found=octets)
+        stated = self.settings.trust_maildir_sizes and stated_size(uid) == said
+        believed = stated and octets != UNKNOWN
+        try:
+            amend(self._index_path(box), uid, octets if believed else None)
+        except OSError as error:
+            _warn_once(session, self._index_path(box), error)
+        if not believed:
+            raise TemporaryFailure("message was changed by another program; log in again")
+
+    def _save(self, session: Session[MaildirBox], index: MaildirIndex, path: str) -> None:
+        try:
+            save(index, path)
+        except OSError as error:
+            _warn_once(session, path, error)
+
+
+@contextmanager
+def _store(session: Session[MaildirBox], box: MaildirBox) -> Iterator[None]:
+    """Turn an error of the file system into an answer that tells a stranger nothing."""
+    try:
+        yield
+    except OSError as error:
+        session.log.error(  # noqa: TRY400 - a store's error needs no traceback
+            "mail store failed", path=os.fsdecode(box.root), error=str(error)
+        )
+        raise TemporaryFailure("mail store cannot be read") from error
+
+
+def _warn_once(session: Session[MaildirBox], path: str, error: OSError) -> None:
+    """Say once that the index cannot be written: that costs time and nothing else."""
+    directory = os.path.dirname(path)
+    if directory not in _warned:
+        _warned.add(directory)
+        session.log.warning("index not writable", path=path, error=str(error))

@@ -1,0 +1,163 @@
+"""HUP: a new image on the same sockets; nobody is turned away, a mistake changes nothing."""
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Start
+from tests.support.maildirs import PLAIN, make_maildir, with_crlf
+from tests.support.processes import wait_until
+from tests.support.servers import RunningServer
+
+KINDS = ("single", "fork", "prefork", "gevent")
+HUPS = 20
+
+
+class LoginLoop(threading.Thread):
+    """Whole sessions, one after the other, until told to stop; counts and keeps what failed."""
+
+    def __init__(self, server: RunningServer, user: str) -> None:
+        super().__init__(name=user)
+        self.server = server
+        self.user = user
+        self.done = 0
+        self.failures: list[str] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Log in, read, quit."""
+        while not self.over.is_set():
+            try:
+                with self.server.session(self.user) as wire:
+                    assert wire.message(b"RETR 1") == with_crlf(PLAIN)
+                    wire.quit()
+                self.done += 1
+            except (OSError, EOFError, AssertionError) as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
+
+    def finish(self) -> None:
+        """Stop after the present session."""
+        self.over.set()
+        self.join(30)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_hups_under_a_login_loop(start: Start, kind: str) -> None:
+    """0 failed sessions, the same master, the same addresses."""
+    users = [f"user{number}" for number in range(3)]
+    server = start(personality=kind, users=dict.fromkeys(users, "secret"))
+    for user in users:
+        make_maildir(server.maildir(user), [PLAIN])
+    loops = [LoginLoop(server, user) for user in users]
+    for loop in loops:
+        loop.start()
+    try:
+        for _ in range(HUPS):
+            before = [loop.done for loop in loops]
+            server.reload()
+            wait_until(
+                lambda before=before: any(  # type: ignore[misc]
+                    loop.done > count for loop, count in zip(loops, before, strict=True)
+                ),
+                20,
+                "a session after the HUP",
+            )
+    finally:
+        for loop in loops:
+            loop.finish()
+    failures = [failure for loop in loops for failure in loop.failures]
+    assert failures == []
+    assert all(loop.done >= HUPS for loop in loops) or sum(loop.done for loop in loops) >= HUPS
+    assert server.process is not None
+    assert server.process.poll() is None
+    assert (server.home / "addresses").read_text().split() == server.addresses
+
+
+def test_hups_in_a_burst_are_survived(start: Start) -> None:
+    """A second HUP while the first is on its way neither kills nor loses the master."""
+    server = start(personality="prefork")
+    make_maildir(server.maildir(), [PLAIN])
+    for _ in range(30):
+        server.signal(signal.SIGHUP)
+    server.reload()
+    with server.session() as wire:
+        assert wire.message(b"RETR 1") == with_crlf(PLAIN)
+        wire.quit()
+
+
+@pytest.mark.parametrize("kind", ["fork", "prefork", "gevent"])
+def test_an_open_session_survives(start: Start, kind: str) -> None:
+    """A session of the old image goes on to its QUIT beside sessions of the new one."""
+    server = start(personality=kind, users={"anna": "secret", "bert": "secret"})
+    make_maildir(server.maildir(), [PLAIN, PLAIN])
+    with server.session() as old:
+        old.ok(b"DELE 1")
+        server.reload()
+        with server.session("bert") as new:
+            new.quit()
+        server.reload()
+        assert old.message(b"RETR 2") == with_crlf(PLAIN)
+        assert old.quit().startswith(b"+OK")
+    assert len(list((server.maildir() / "new").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["prefork", "gevent"])
+def test_old_workers_go_when_their_clients_have_gone(start: Start, kind: str) -> None:
+    """After a HUP there are as many workers as before, all of them new."""
+    server = start(personality=kind)
+    before = server.workers()
+    with server.session() as wire:
+        server.reload()
+        wire.quit()
+    wait_until(
+        lambda: len(server.workers()) == len(before) and not set(server.workers()) & set(before),
+        15,
+        "only new workers",
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_config_keeps_the_old_server(start: Start, tmp_path: Path, kind: str) -> None:
+    """The mistake is logged, the old server goes on, and a mended file works again."""
+    config = tmp_path / "c.yaml"
+    config.write_text("timeout: 700\n")
+    server = start(personality=kind, options=("--config", str(config)))
+    before = server.workers()
+    config.write_text("timeout: 700\nno-such-key: 1\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("no-such-key")
+    with server.session() as wire:
+        wire.quit()
+    if kind in ("prefork", "gevent"):
+        assert server.workers() == before
+    config.write_text("timeout: 710\n")
+    server.reload()
+    with server.session() as wire:
+        wire.quit()
+
+
+def test_a_new_config_takes_effect(start: Start, tmp_path: Path) -> None:
+    """Users and options of the new image are those of the files now."""
+    config = tmp_path / "c.yaml"
+    config.write_text("login-timeout: 50\n")
+    server = start(personality="gevent", options=("--config", str(config)))
+    config.write_text("login-timeout: 1\n")
+    server.reload()
+    with server.connect() as wire:
+        assert wire.ended()
+
+
+def test_another_personality_takes_effect(start: Start, tmp_path: Path) -> None:
+    """HUP may even change the process model, on the same sockets."""
+    config = tmp_path / "c.yaml"
+    config.write_text("lock-wait: 2\n")
+    server = start(personality="prefork", options=("--config", str(config)))
+    make_maildir(server.maildir(), [PLAIN])
+    assert len(server.workers()) == 12
+    with server.session() as wire:
+        server.reload()
+        assert wire.ok(b"STAT").split()[1] == b"1"
+        wire.quit()
