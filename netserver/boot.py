@@ -64,7 +64,7 @@ def guarded(prog: str, run: Callable[[], int]) -> int:
         return 1
 
 
-def _run(
+def _run(  # noqa: PLR0917 - what main was given, in its order
     prog: str,
     default: str,
     sources: Mapping[str, str] | None,
@@ -213,7 +213,7 @@ def _stderr_is_the_client() -> bool:
 
 
 def log_of_inetd(personality: str) -> str | None:
-    """Return where to log when nobody said so: not to the client, which inetd made standard error."""
+    """Return where to log when nobody said so: not to the client that inetd made stderr."""
     if personality != "inetd" or not _stderr_is_the_client():
         return None
     return "syslog" if os.path.exists("/dev/log") else os.devnull

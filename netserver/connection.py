@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 # what one recv asks for: a pipelined batch of commands fits, an idle client costs no buffer
 RECEIVE_SIZE = 8192
-# written data is sent when this much waits: big enough to spare system calls, small enough for the caches
+# written data is sent when this much waits: big enough to spare system calls, small enough for the
+# caches
 SEND_SIZE = 65536
 # octets of one overlong line that are read and dropped before the client is
 DISCARD_LIMIT = 65536
@@ -42,8 +43,9 @@ _numbers = count(1)
 class Connection:
     """A client's connection, on a non-blocking socket.
 
-    What is written is kept until the client has to say something or 64 KiB are together, so that the answers
-    to a batch of commands leave in one send.  ``deadline`` (monotonic seconds) belongs to the present wait.
+    What is written is kept until the client has to say something or 64 KiB are together, so that
+    the answers to a batch of commands leave in one send.  ``deadline`` (monotonic seconds) belongs
+    to the present wait.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class Connection:
         "_server_log",
         "_socket",
         "_tls_layer",
+        "_torn",
         "_waiter",
         "_wrote",
         "closed",
@@ -76,7 +79,7 @@ class Connection:
         "writer",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one call in each of two personalities
         self,
         socket: socket_module.socket,
         address: object,
@@ -98,6 +101,7 @@ class Connection:
         self._breath = 0
         self._phase_end = inf
         self._tls_layer: TLSLayer | None = None
+        self._torn = False  # something was sent in part: nothing may follow it
         self.listener = listener
         self.tls: TLSInfo | None = None
         self.slot: int | None = None  # this client's place in the client table
@@ -153,9 +157,9 @@ class Connection:
     def read_line(self, limit: int = 255) -> bytes:
         """Return the next line without its CRLF (or LF); ``limit`` octets with it (RFC 2449 §4).
 
-        What was written is sent first if the line is not here yet.  Raises ``LineTooLong`` when the limit
-        is passed (the line is gone, the connection can go on), ``ConnectionLost``, ``IdleTimeout``,
-        ``ServerStopping``.
+        What was written is sent first if the line is not here yet.  Raises ``LineTooLong`` when the
+        limit is passed (the line is gone, the connection can go on), ``ConnectionLost``,
+        ``IdleTimeout``, ``ServerStopping``.
         """
         data = self._in
         end = data.find(b"\n")
@@ -238,8 +242,8 @@ class Connection:
     def flush(self) -> None:
         """Send what was written.
 
-        Raises ``ConnectionLost``; ``IdleTimeout`` when the client takes nothing for ``idle_timeout``
-        seconds; ``ServerStopping``.
+        Raises ``ConnectionLost``; ``IdleTimeout`` when the client takes nothing for
+        ``idle_timeout`` seconds; ``ServerStopping``.
         """
         out = self._out
         if not out:
@@ -253,6 +257,8 @@ class Connection:
         self._send_raw(data)
 
     def _send_raw(self, data: bytes) -> None:
+        if self._torn:
+            raise ConnectionLost("an answer was cut short")
         self._wrote = True
         rest: bytes | memoryview = data
         while True:
@@ -266,8 +272,10 @@ class Connection:
                 break
             rest = memoryview(rest)[sent:]
             self.deadline = time.monotonic() + self.idle_timeout
+            self._torn = True
             self._waiter.writable(self)
             self._breath = 0
+        self._torn = False
         self._breath += len(data)
         if self._breath >= BREATH:
             self._breath = 0
@@ -334,7 +342,12 @@ class Connection:
     # -- the end --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Send what is left and close; never raises, never waits for the client."""
+        """Send what is left and close; never raises, never waits for the client.
+
+        By a reset where something was sent in part, so that it cannot be taken for the whole.
+        """
+        if self._torn:
+            self.abort()
         if self.closed:
             return
         with suppress(ConnectionLost):
@@ -363,7 +376,7 @@ class Connection:
             self._socket.close()
 
     def abort(self) -> None:
-        """Close by a reset, so that a client cannot take what it got for the whole; never raises."""
+        """Close by a reset: what the client got is not to be taken for the whole; never raises."""
         if self.closed:
             return
         self.closed = True

@@ -1,12 +1,11 @@
 """Every hook of Net::Server, empty, by its own name.
 
-A method called ``x_hook`` does nothing here: override it freely, never call ``super``.  A method called ``x`` is a step
-of ``NetServer``: override with care and call ``super``.  Hooks about a client get its connection, since there is no
-"present client" on the server.
+A method called ``x_hook`` does nothing here: override it freely, never call ``super``.  A method
+called ``x`` is a step of ``NetServer``: override with care and call ``super``.  Hooks about a
+client get its connection, since there is no "present client" on the server.
 """
 
 # every method here exists to be overridden
-# ruff: noqa: B027
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(server: ServerCore, row: Row, job: Callable[[], None], seconds: float) -> None:
-    """Call ``job`` each ``seconds`` until the process is told to stop; an error ends no more than one call."""
+    """Call ``job`` each ``seconds`` until told to stop; an error ends no more than one call."""
     orders = Orders(server, row, os.getppid())
     row.state = State.STOPPING  # it serves nobody and must not be counted as idle
     while not orders.drain:
@@ -25,7 +25,7 @@ def run(server: ServerCore, row: Row, job: Callable[[], None], seconds: float) -
         orders.beat()
         try:
             job()
-        except Exception:  # noqa: BLE001 - the next call may go well
+        except Exception:
             server.log.exception("periodic work failed")
         due = started + seconds
         while not orders.drain and (left := due - time.monotonic()) > 0:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TLSContexts:
-    """One context for each set of certificates; made before the fork, since resumption needs shared keys.
+    """One context for each set of certificates, made before the fork: resumption needs shared keys.
 
     Raises ``ConfigError`` for certificates that cannot be used, and for a TLS listener without any.
     """

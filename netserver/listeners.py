@@ -77,6 +77,11 @@ class Listener:
         """Return the socket's descriptor."""
         return self.socket.fileno()
 
+    @property
+    def listens(self) -> bool:
+        """Whether the socket listens; under inetd it is a client's connection."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
     def accept(self) -> tuple[socket.socket, object] | None:
         """Return the next client's socket, non-blocking, and raw address; None if none waits.
 

@@ -41,8 +41,8 @@ def _original(module: ModuleType, name: str) -> Any:
 if TYPE_CHECKING:
     from os import close, fork, posix_spawn, read, waitpid, write
     from select import poll, select
-    from socket import getaddrinfo, socket
     from signal import signal as set_handler
+    from socket import getaddrinfo, socket
     from time import monotonic, sleep
 else:
     close = _original(os, "close")

@@ -1,4 +1,4 @@
-"""HUP: the new configuration is checked in a child, then the process image is replaced on the same sockets."""
+"""HUP: a child checks the new configuration, then the process image is replaced."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ class CommandLine:
     """How this program was started: interpreter, arguments and directory."""
 
     def __init__(self) -> None:
-        self.directory = os.getcwd()  # noqa: PTH109 - a text to go back to
+        self.directory = os.getcwd()
         self.arguments = [sys.executable, *sys.orig_argv[1:]]
         self._output = -1
 
     def spawn_check(self, environ: Mapping[str, str]) -> int:
         """Start a child that checks the configuration as a new image would read it; return its pid.
 
-        Not by fork: the master may have been patched, and a fork of it would carry that along.  What the
-        child complains of is in ``complaint`` when it has ended.
+        Not by fork: the master may have been patched, and a fork of it would carry that along.
+        What the child complains of is in ``complaint`` when it has ended.
         """
         self._output = os.memfd_create("complaint") if hasattr(os, "memfd_create") else os.dup(2)
         null = os.open(os.devnull, os.O_RDWR)
@@ -107,7 +107,8 @@ class CommandLine:
     def exec(self, inheritance: Inheritance, signals: SignalQueue) -> None:
         """Replace this process image; returns only by ``RestartError``.
 
-        Signals stay blocked until the new image has its handlers: one that came in between would end it.
+        Signals stay blocked until the new image has its handlers: one that came in between would
+        end it.
         """
         signals.block()
         try:

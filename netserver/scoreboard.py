@@ -1,7 +1,7 @@
 """Live facts in shared memory: who is alive, who is busy, which clients are here.
 
-Made before the first fork and mapped by every process; no locks: each row has one writer, its process
-(the master writes it only before that process exists and after it has ended).
+Made before the first fork and mapped by every process; no locks: each row has one writer, its
+process (the master writes it only before that process exists and after it has ended).
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ class Row:
 class ClientTable:
     """Limits the sessions of one address and of one user over all processes.
 
-    A client's key is written first and counted then: two that come at once may both be refused, but the
-    limit is never passed.  0 is no limit.
+    A client's key is written first and counted then: two that come at once may both be refused, but
+    the limit is never passed.  0 is no limit.
     """
 
     def __init__(self, boards: list[Scoreboard], per_source: int = 0, per_user: int = 0) -> None:

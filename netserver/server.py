@@ -20,13 +20,13 @@ from netserver.errors import (
     ServerStopping,
 )
 from netserver.hooks import Hooks
+from netserver.listener_tls import TLSContexts
 from netserver.listeners import Listener, bind, handover, write_address_file
 from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
 from netserver.personalities.base import Personality, Stop
 from netserver.restart import CommandLine, Inheritance
 from netserver.scoreboard import ClientTable, Scoreboard
-from netserver.listener_tls import TLSContexts
 from netserver.settings import ServerSettings
 from netserver.signals import SignalQueue
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from netserver.logs import Log
     from netserver.scoreboard import Row
 
-# rows of the scoreboard beyond those for the workers wanted: children that TTIN adds, and the jobs child
+# rows of the scoreboard beyond those for the workers wanted: children that TTIN adds, and the jobs
+# child
 SPARE_ROWS = 64
 # descriptors a process needs beside its clients' ones
 OWN_DESCRIPTORS = 64
@@ -47,7 +48,8 @@ OWN_DESCRIPTORS = 64
 class NetServer(Hooks):
     """A server; a subclass says what to do with a client in ``process_request``.
 
-    One object serves all clients: after start-up it is sealed, and setting an attribute raises ``SealedError``.
+    One object serves all clients: after start-up it is sealed, and setting an attribute raises
+    ``SealedError``.
     """
 
     settings_class: ClassVar[type[ServerSettings]] = ServerSettings
@@ -86,8 +88,8 @@ class NetServer(Hooks):
     def __setattr__(self, name: str, value: object) -> None:
         if getattr(self, "_sealed", False):
             raise SealedError(
-                f"{type(self).__name__}.{name} is set after start-up: one object serves all clients; "
-                "keep what belongs to a client on its connection or session"
+                f"{type(self).__name__}.{name} is set after start-up: one object serves all;"
+                " keep what belongs to a client on its connection"
             )
         super().__setattr__(name, value)
 
@@ -110,7 +112,7 @@ class NetServer(Hooks):
         argv: Sequence[str] | None = None,
         environ: MutableMapping[str, str] | None = None,
     ) -> int:
-        """Read the options, run, return the exit code: 0, 1 (could not start) or 2 (bad options)."""
+        """Read the options, run, return the exit code: 0, 1 (cannot start) or 2 (bad options)."""
         argv = sys.argv[1:] if argv is None else argv
         return boot.guarded(prog, lambda: cls(prog=prog, argv=argv, environ=environ).run())
 
@@ -227,7 +229,7 @@ class NetServer(Hooks):
                 self._pid_file.acquire()
 
     def bind(self) -> None:
-        """Bind the listeners, or take over those of the process image before; raises ``BindError``."""
+        """Bind the listeners, or take over those of the image before; raises ``BindError``."""
         self.listeners = bind(
             self._specs,
             backlog=self.settings.listen_backlog,
@@ -377,12 +379,12 @@ class NetServer(Hooks):
         try:
             self._serve_client(connection)
         except ServerStopping:
-            connection.abort()  # in the middle of something: the client must not take it for the whole
+            connection.abort()  # the client must not take what it got for the whole
         except ConnectionLost as lost:
             connection.log.debug("connection lost", why=str(lost) or lost.__class__.__name__)
         except LineTooLong:
             connection.log.info("connection ended", why="a line was too long")
-        except Exception:  # noqa: BLE001 - one client must not end the service of all
+        except Exception:
             with suppress(Exception):
                 connection.log.exception("a client's connection failed")
             connection.abort()
@@ -391,7 +393,7 @@ class NetServer(Hooks):
             connection.close()
             try:
                 self.post_client_connection_hook(connection)
-            except Exception:  # noqa: BLE001
+            except Exception:
                 connection.log.exception("post_client_connection_hook failed")
 
     def _serve_client(self, connection: Connection) -> None:

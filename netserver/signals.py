@@ -23,8 +23,8 @@ def numbers(names: Iterable[str]) -> list[int]:
 class SignalQueue:
     """Signals that arrived and are not dealt with yet.
 
-    The handler appends a number and CPython itself writes to the pipe (``set_wakeup_fd``): nothing that
-    could block or log runs inside a handler, whatever it interrupted.
+    The handler appends a number and CPython itself writes to the pipe (``set_wakeup_fd``): nothing
+    that could block or log runs inside a handler, whatever it interrupted.
     """
 
     def __init__(self, handled: Iterable[str] = NAMES) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 
 from netserver.errors import ConnectionLost
@@ -68,7 +69,8 @@ class TLSLayer:
     def decrypt(self) -> bytes | None:
         """Return plain text, None while there is none yet, b"" at the other side's orderly end.
 
-        Raises ``ConnectionLost`` for anything that is no TLS record, and for an end without close_notify.
+        Raises ``ConnectionLost`` for anything that is no TLS record, and for an end without
+        close_notify.
         """
         try:
             return self._object.read(READ_SIZE)
@@ -89,10 +91,8 @@ class TLSLayer:
 
     def close_notify(self) -> bytes:
         """Return the record that says we will send no more."""
-        try:
-            self._object.unwrap()
-        except (ssl.SSLError, OSError, ValueError):
-            pass  # the answer to it is not waited for
+        with suppress(ssl.SSLError, OSError, ValueError):
+            self._object.unwrap()  # the answer to it is not waited for
         return self._outgoing.read()
 
 

@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# how often a waiting serial process shows that it is alive, in seconds
-HEARTBEAT = 5.0
-
 
 class Waiter(ABC):
     """Waits for a connection's socket, within its deadline.
 
-    Every method but ``run_blocking`` raises ``IdleTimeout`` when ``connection.deadline`` has passed, and
-    ``ServerStopping`` when the process must end at once.
+    Every method but ``run_blocking`` raises ``IdleTimeout`` when ``connection.deadline`` has
+    passed, and ``ServerStopping`` when the process must end at once.
     """
 
     @abstractmethod
@@ -42,10 +39,10 @@ class Waiter(ABC):
     def pause(self, connection: Connection, seconds: float) -> None:
         """Return after ``seconds``."""
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:  # noqa: B027 - few have to
         """Give back what is kept for a connection that is about to be closed."""
 
-    def breathe(self, connection: Connection) -> None:
+    def breathe(self, connection: Connection) -> None:  # noqa: B027 - few have to
         """Let others have a turn in the middle of much sending."""
 
     @abstractmethod
@@ -58,8 +55,8 @@ class Waiter(ABC):
 class PollWaiter(Waiter):
     """Waits by ``poll`` on the socket and the signal pipe together (one connection a process).
 
-    ``stopping`` is asked after each wake-up of the pipe; ``beat`` shows the master that this process is
-    alive although its client is silent.
+    ``stopping`` is asked after each wake-up of the pipe; ``beat`` shows the master that this
+    process is alive although its client is silent.
     """
 
     def __init__(
@@ -67,10 +64,12 @@ class PollWaiter(Waiter):
         signals: SignalQueue,
         stopping: Callable[[], bool],
         beat: Callable[[], None] = lambda: None,
+        heartbeat: float = 5.0,
     ) -> None:
         self._signals = signals
         self._stopping = stopping
         self._beat = beat
+        self._heartbeat = heartbeat
 
     def readable(self, connection: Connection) -> None:
         """Return when there is something to read."""
@@ -86,7 +85,7 @@ class PollWaiter(Waiter):
         while (left := end - time.monotonic()) > 0:
             self._look(connection)
             self._beat()
-            native.select([self._signals.fileno()], [], [], min(left, HEARTBEAT))
+            native.select([self._signals.fileno()], [], [], min(left, self._heartbeat))
             # a wake-up may have been for something that does not end us: drain it and go on
             self._look(connection)
 
@@ -113,7 +112,7 @@ class PollWaiter(Waiter):
             if left <= 0:
                 raise IdleTimeout
             self._beat()
-            if _ready(fd, self._signals.fileno(), min(left, HEARTBEAT), writing=writing):
+            if _ready(fd, self._signals.fileno(), min(left, self._heartbeat), writing=writing):
                 return
 
 

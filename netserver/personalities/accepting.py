@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from netserver.listeners import Listener
     from netserver.personalities.base import ServerCore
 
-# the table of this process or of the system is full: the client in the queue cannot be taken, nor left
+# the table of this process or of the system is full: the client in the queue cannot be taken, nor
+# left
 _FULL = (errno.EMFILE, errno.ENFILE)
 # seconds without accepting after any other error of accept, which would come again at once
 BACK_OFF = 0.1
@@ -22,7 +23,7 @@ QUIET = 10.0
 
 
 class Acceptor:
-    """Accepts; when no descriptor is left it closes the client with a spare one, so that nothing spins."""
+    """Accepts; when no descriptor is left, a spare one serves to close the client: no spinning."""
 
     def __init__(self, server: ServerCore) -> None:
         self._server = server
@@ -30,7 +31,7 @@ class Acceptor:
         self._next_line = 0.0
         self.not_before = 0.0  # monotonic seconds: accepting is pointless until then
 
-    def accept(self, listener: Listener) -> tuple[native.Socket, object] | None:
+    def accept(self, listener: Listener) -> tuple[native.socket, object] | None:
         """Return the next client's socket and address; None if there is none to be had."""
         try:
             return listener.accept()
@@ -42,7 +43,7 @@ class Acceptor:
                 self.not_before = now + BACK_OFF
             if now >= self._next_line:
                 self._next_line = now + QUIET
-                self._server.log.error(
+                self._server.log.error(  # noqa: TRY400 - a traceback tells nothing here
                     "accept failed", listener=listener.address, error=error.strerror
                 )
             return None

@@ -80,7 +80,7 @@ class ChildTable:
         ]
 
     def fork(self, kind: str, row: Row, life: Callable[[], None]) -> Child | None:
-        """Make a child that runs ``life`` and ends; None (and a log line) if the system has no room.
+        """Make a child that runs ``life`` and ends; None (and a log line) if there is no room.
 
         Signals wait while there is no handler for them: none may be lost or meet the wrong one.
         """
@@ -93,7 +93,8 @@ class ChildTable:
         except OSError as error:
             server.signals.unblock()
             row.clear()
-            server.log.error("fork failed", error=error.strerror, children=len(self))
+            reason = error.strerror
+            server.log.error("fork failed", error=reason, children=len(self))  # noqa: TRY400
             return None
         if pid == 0:
             self._live(row, life)
@@ -117,7 +118,7 @@ class ChildTable:
         except NetServerError as error:
             server.log.critical("a child cannot start", error=str(error))
             status = EXIT_UNUSABLE
-        except BaseException:  # noqa: BLE001 - whatever it is, it ends this process and nothing else
+        except BaseException:
             with suppress(Exception):
                 server.log.exception("a child failed")
         finally:
@@ -136,7 +137,7 @@ class ChildTable:
             self._children[pid] = Child(pid, kind, None, time.monotonic(), inherited=True)
 
     def reap(self) -> list[Exit]:
-        """Return how children ended since the last call; those of others are reported to the hook."""
+        """Return how children ended since the last call; of others the hook is told."""
         exits = []
         while True:
             try:

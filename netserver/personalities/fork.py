@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from netserver import native
 from netserver.errors import ConfigError
@@ -34,7 +34,7 @@ class Fork(Master):
         super().__init__(server)
         self._max_servers = server.settings.max_servers or MAX_SERVERS
         self._acceptor = Acceptor(server)
-        self._accepted: tuple[native.Socket, object, Listener] | None = None
+        self._accepted: tuple[native.socket, object, Listener] | None = None
 
     @classmethod
     def check(cls, settings: ServerSettings) -> None:
@@ -59,7 +59,7 @@ class Fork(Master):
         signals = self.server.signals
         end = time.monotonic() + TURN
         while not signals.pending and (left := end - time.monotonic()) > 0:
-            sources: list[object] = [signals.fileno()]
+            sources: list[Any] = [signals.fileno()]
             # at the ceiling, or when fork has just failed, clients wait in the kernel's queue
             if self._room() and time.monotonic() >= self._acceptor.not_before:
                 sources += self.listeners

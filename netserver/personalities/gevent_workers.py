@@ -8,10 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import gevent
-from gevent import monkey
+from gevent import getcurrent, monkey
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
-from greenlet import getcurrent
 
 from netserver.connection import Connection
 from netserver.errors import ConfigError, IdleTimeout, ServerStopping
@@ -42,7 +41,7 @@ _STOPPED = "stopped"
 
 
 class GeventWorkers(Prefork):
-    """The master of ``prefork`` over workers that serve up to ``--max-connections`` clients each."""
+    """The master of ``prefork``, over workers that serve ``--max-connections`` clients each."""
 
     name: ClassVar[str] = "gevent"
     concurrent: ClassVar[bool] = True
@@ -57,8 +56,8 @@ class GeventWorkers(Prefork):
         """Refuse to run unpatched: one plain ``sleep`` in a source would stop all clients."""
         if not monkey.is_module_patched("socket"):
             raise ConfigError(
-                "--personality gevent: the process is not patched; start it by net-server or pop3-server "
-                "with --personality gevent, or begin the program with: "
+                "--personality gevent: this process is not patched; start it by net-server or "
+                "pop3-server with --personality gevent, or begin the program with: "
                 "from gevent import monkey; monkey.patch_all()"
             )
         if settings.workers == 0:
@@ -70,6 +69,8 @@ class GeventWorkers(Prefork):
         """Serve until the orders say otherwise and the last client is gone."""
         gc.freeze()
         worker = _Worker(self.server, row, orders, alone=self._fixed == 1)
+        # no watcher may be left on a descriptor that is about to be closed
+        orders.before_drain(worker.accept_no_more)
         worker.run(list(self.listeners), lambda: self.report_idle(row))
 
 
@@ -98,7 +99,8 @@ class _Worker:
         loop = self._loop
         signals = loop.io(self._server.signals.fileno(), 1)
         signals.start(self._look)
-        timer = loop.timer(TURN, TURN)
+        turn = min(TURN, self._orders.heartbeat)
+        timer = loop.timer(turn, turn)
         timer.start(self._turn)
         for listener in listeners:
             self._accepting[loop.io(listener.fileno(), 1)] = listener
@@ -108,8 +110,6 @@ class _Worker:
         self._done.wait()
         timer.stop()
         signals.stop()
-        for listener in listeners:
-            listener.close()
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -118,7 +118,8 @@ class _Worker:
             if not watcher.active:
                 watcher.start(self._accept, listener)
 
-    def _accept_no_more(self) -> None:
+    def accept_no_more(self) -> None:
+        """Leave the clients in the queue."""
         for watcher in self._accepting:
             watcher.stop()
 
@@ -130,27 +131,29 @@ class _Worker:
             accepted = self._acceptor.accept(listener)
             if accepted is None:
                 if self._acceptor.not_before > time.monotonic():
-                    self._accept_no_more()  # until the next turn
+                    self.accept_no_more()  # until the next turn
                 return
             self._take(*accepted, listener)
             if len(self._clients) >= self._most or self._orders.drain:
-                self._accept_no_more()
+                self.accept_no_more()
                 return
 
-    def _take(self, socket: native.Socket, address: object, listener: Listener) -> None:
+    def _take(self, socket: native.socket, address: object, listener: Listener) -> None:
         server = self._server
         connection = Connection(
             socket, address, listener, self._waiter, server.log, server.settings.timeout
         )
         self._clients.add(connection)
         self._served += 1
+        self._row.served = (self._served, len(self._clients))
         if self._requests and self._served >= self._requests:
-            self._orders.drain = True
+            self._orders.finish()
         gevent.spawn_raw(self._serve, connection)
 
     def _serve(self, connection: Connection) -> None:
         self._server.run_client_connection(connection)
         self._clients.discard(connection)
+        self._row.served = (self._served, len(self._clients))
         if self._orders.drain:
             self._look()
         elif len(self._clients) == self._most - 1:
@@ -165,7 +168,6 @@ class _Worker:
         for connection in list(self._clients):
             if connection.deadline < now and connection.waiting is not None:
                 connection.waiting.switch(_EXPIRED)
-        self._row.served = (self._served, len(self._clients))
         if len(self._clients) < self._most and not self._orders.drain:
             self._accept_more()
         self._look()
@@ -174,7 +176,6 @@ class _Worker:
         """Obey what was ordered; runs in the hub or in a greenlet that ends."""
         self._orders.look()
         if self._orders.drain:
-            self._accept_no_more()
             self._row.state = State.STOPPING
             if not self._clients:
                 self._done.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING, ClassVar
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Inetd(Personality):
-    """Serves descriptor 0 once; there is no scoreboard to share, so limits across processes do not hold."""
+    """Serves descriptor 0 once; with no shared scoreboard, limits across processes do not hold."""
 
     name: ClassVar[str] = "inetd"
     concurrent: ClassVar[bool] = False
@@ -36,6 +37,9 @@ class Inetd(Personality):
             socket = native.socket(fileno=os.dup(0))
             address = socket.getpeername()
         except OSError as error:
+            if error.errno == errno.ENOTCONN and not listeners[0].listens:
+                server.log.debug("the client left before it was served")
+                return Stop.DONE
             raise BindError(
                 "--personality inetd: standard input is no connected socket; "
                 "start it from inetd, tcpserver or a systemd socket with Accept=yes"

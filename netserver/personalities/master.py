@@ -130,13 +130,18 @@ class Master(Personality):
         return child
 
     def _worker(self, row: Row) -> None:
-        orders = Orders(self.server, row, self.pid)
+        orders = Orders(self.server, row, self.pid, self._close_listeners)
         self.server.child_init()
         try:
             self.work(row, orders)
         finally:
             row.state = State.STOPPING
             self.server.child_finish()
+
+    def _close_listeners(self) -> None:
+        # a listener stays open while any process has it: clients would queue for nobody
+        for listener in self.listeners:
+            listener.close()
 
     def work(self, row: Row, orders: Orders) -> None:
         """Serve, in the child, until the orders say otherwise."""
@@ -145,34 +150,38 @@ class Master(Personality):
     def _reap(self, now: float) -> bool:
         """Deal with ended children; True when the new configuration has been found good."""
         restart = False
+        young = False
         for ended in self.children.reap():
             if ended.child.kind == "check":
                 restart = restart or self._checked(ended)
             elif not ended.clean:
-                self._failed(ended, now)
+                young = self._failed(ended, now) or young
+        if young:
+            self._back_off(now)
         return restart
 
-    def _failed(self, ended: Exit, now: float) -> None:
+    def _failed(self, ended: Exit, now: float) -> bool:
+        """Log how a child failed; True if it was so young that the next might fail as soon."""
         child = ended.child
         self.server.log.error("child ended badly", pid=child.pid, kind=child.kind, how=str(ended))
         if child.inherited:
-            return
+            return False
         if ended.unusable and not self._announced:
             self._end(Stop.TERM)
             raise PrivilegeError("no worker can start; the log says why")
         if child.kind == "jobs":
             self._jobs_not_before = now + LONGEST_BACK_OFF
-        elif now - child.born < YOUNG and child.kind == "worker":
-            self._back_off(now)
-        else:
-            self._failures = 0
+        if child.kind == "worker" and now - child.born < YOUNG:
+            return True
+        self._failures = 0
+        return False
 
     def _back_off(self, now: float) -> None:
         self._not_before = now + min(LONGEST_BACK_OFF, 0.1 * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
 
     def _watch(self, now: float) -> None:
-        """Kill children that have shown no sign of life for too long; the next turn replaces them."""
+        """Kill children that showed no sign of life for too long; the next turn replaces them."""
         limit = self.server.settings.worker_timeout
         if not limit:
             return
@@ -200,7 +209,7 @@ class Master(Personality):
         try:
             pid = self.server.spawn_config_check()
         except OSError as error:
-            self.server.log.error("reload refused", error=error.strerror)
+            self.server.log.error("reload refused", error=error.strerror)  # noqa: TRY400
             return
         self.children.add(pid, "check")
 
@@ -235,8 +244,7 @@ class Master(Personality):
     def _end(self, stop: Stop) -> None:
         """End all children: in good order for QUIT, at once for TERM; a kill is the last resort."""
         self.server.log.info("stopping", how=stop.value, children=len(self.children))
-        for listener in self.listeners:
-            listener.close()
+        self._close_listeners()
         patience = self.server.settings.graceful_timeout
         if stop is Stop.QUIT:
             self._tell_and_wait(signal.SIGQUIT, patience)

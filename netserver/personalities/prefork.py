@@ -14,9 +14,10 @@ from netserver.personalities.accepting import Acceptor
 from netserver.personalities.master import TURN, Master
 from netserver.personalities.serving import SerialServing
 from netserver.scoreboard import State
-from netserver.waiting import HEARTBEAT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netserver.listeners import Listener
     from netserver.personalities.base import ServerCore
     from netserver.personalities.orders import Orders
@@ -31,8 +32,8 @@ CHECK_FOR_WAITING = 10.0
 class Prefork(Master):
     """Each worker accepts and serves one client at a time.
 
-    With ``--workers`` there are always so many.  Without it between ``--min-servers`` and ``--max-servers``, so
-    that between ``--min-spare-servers`` and ``--max-spare-servers`` are idle.
+    With ``--workers`` there are always so many.  Without it between ``--min-servers`` and
+    ``--max-servers``, so that between ``--min-spare-servers`` and ``--max-spare-servers`` are idle.
     """
 
     name: ClassVar[str] = "prefork"
@@ -101,8 +102,9 @@ class Prefork(Master):
 
     def _end_one(self) -> None:
         workers = self.children.of_kind("worker")
-        idle = [w for w in workers if w.row is not None and w.row.state is State.IDLE]
-        for child in (idle or workers)[:1]:
+        # the one with the fewest clients
+        workers.sort(key=lambda worker: worker.row.served[1] if worker.row is not None else 0)
+        for child in workers[:1]:
             # it counts no longer: its end must not be taken for a loss
             child.kind = "leaving"
             self.children.tell(signal.SIGQUIT, [child])
@@ -121,7 +123,7 @@ class Prefork(Master):
         poller = _Poller(self.listeners, self.server.signals.fileno())
         self.report_idle(row)
         while not orders.drain and serving.served < requests:
-            for listener in poller.wait():
+            for listener in poller.wait(orders.heartbeat):
                 if self.server.can_read_hook(listener):
                     continue
                 accepted = acceptor.accept(listener)
@@ -136,7 +138,7 @@ class Prefork(Master):
             orders.stopping()
 
     def _requests(self) -> int | float:
-        """Return after how many clients a worker is replaced; up to a tenth fewer, so that not all go at once."""
+        """Return how many clients a worker serves: up to a tenth fewer, lest all end at once."""
         most = self.server.settings.max_requests
         if most is None:
             most = MAX_REQUESTS
@@ -163,9 +165,9 @@ DEFAULT_MAX_SERVERS = 50
 
 
 class _Poller:
-    """Waits on the listeners so that one client wakes one worker (EPOLLEXCLUSIVE), and on the signal pipe."""
+    """Waits so that one client wakes one worker (EPOLLEXCLUSIVE), and for signals."""
 
-    def __init__(self, listeners: list[Listener] | tuple[Listener, ...], pipe: int) -> None:
+    def __init__(self, listeners: Sequence[Listener], pipe: int) -> None:
         self._epoll = select.epoll()
         self._by_fd = {listener.fileno(): listener for listener in listeners}
         exclusive = getattr(select, "EPOLLEXCLUSIVE", 0)
@@ -173,7 +175,7 @@ class _Poller:
             self._epoll.register(descriptor, select.EPOLLIN | exclusive)
         self._epoll.register(pipe, select.EPOLLIN)
 
-    def wait(self) -> list[Listener]:
-        """Return the listeners that have a client, soon enough to show a sign of life."""
-        events = self._epoll.poll(HEARTBEAT)
+    def wait(self, seconds: float) -> list[Listener]:
+        """Return the listeners that have a client, or none after that time."""
+        events = self._epoll.poll(seconds)
         return [self._by_fd[fd] for fd, _ in events if fd in self._by_fd]

@@ -21,10 +21,10 @@ class SerialServing:
     def __init__(self, server: ServerCore, row: Row, orders: Orders) -> None:
         self._server = server
         self._row = row
-        self._waiter = PollWaiter(server.signals, orders.stopping, orders.beat)
+        self._waiter = PollWaiter(server.signals, orders.stopping, orders.beat, orders.heartbeat)
         self.served = 0
 
-    def serve(self, socket: native.Socket, address: object, listener: Listener) -> None:
+    def serve(self, socket: native.socket, address: object, listener: Listener) -> None:
         """Serve one client to its end; never raises."""
         server = self._server
         self._row.served = (self.served, 1)

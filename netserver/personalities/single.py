@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from netserver import native
 from netserver.errors import ConfigError
@@ -74,12 +74,13 @@ class Single(Personality):
         signals = self.server.signals
         if signals.pending:
             return []
-        ready, _, _ = native.select([signals.fileno(), *listeners], [], [], TURN)
+        sources: list[Any] = [signals.fileno(), *listeners]
+        ready, _, _ = native.select(sources, [], [], TURN)
         return [listener for listener in listeners if listener in ready]
 
 
 class _SingleOrders(Orders):
-    """Master and worker in one: TERM and INT stop at once, QUIT and HUP after the present client."""
+    """Master and worker in one: TERM and INT stop at once, QUIT and HUP after the client."""
 
     def __init__(self, server: ServerCore, row: Row) -> None:
         super().__init__(server, row, 0)

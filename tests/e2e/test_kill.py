@@ -106,10 +106,10 @@ def test_a_stopped_worker_is_replaced(start: Start, kind: str) -> None:
 @pytest.mark.parametrize("kind", POOLS)
 def test_waiting_is_no_hanging(start: Start, kind: str) -> None:
     """A client that says nothing for longer than --worker-timeout keeps its session."""
-    server = start(personality=kind, options=("--worker-timeout", "1"))
+    server = start(personality=kind, options=("--worker-timeout", "2"))
     workers = server.workers()
     with server.session() as wire:
-        wire.socket.settimeout(3.5)
+        wire.socket.settimeout(4.5)
         with pytest.raises(TimeoutError):
             wire.socket.recv(1)
         wire.ok(b"NOOP")

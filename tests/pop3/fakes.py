@@ -192,7 +192,7 @@ def make_server(
     tmp_path: Path,
     messages: Iterable[bytes] = (),
     *,
-    kind: type[POP3Memory] = POP3Erasable,
+    kind: type[Any] = POP3Erasable,
     known: bool = True,
     **options: Any,
 ) -> POP3Memory:
@@ -207,7 +207,7 @@ def make_server(
         "lock_wait": 0.0,
     }
     settings = POP3Settings(**(defaults | options))
-    server = kind.__new__(kind)
+    server: POP3Memory = object.__new__(kind)
     for name, value in {
         "settings": settings,
         "log": Log(),
