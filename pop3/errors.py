@@ -1,4 +1,4 @@
-"""Errors a client may see. Only the text of these ever leaves the machine (RFC 2449 §8, RFC 3206)."""
+"""Errors a client may see: only their texts ever leave the machine (RFC 2449 §8, RFC 3206)."""
 
 from typing import ClassVar
 

@@ -216,7 +216,10 @@ class AuthChain:
     def check(self) -> None:
         """Let each backend read what it needs; a second time costs nothing."""
         for backend in self.backends:
-            backend.check()
+            try:
+                backend.check()
+            except ConfigError as error:
+                raise ConfigError(f"auth {backend.name}: {error}") from None
 
     def lookup(self, login: LoginName, run_blocking: RunBlocking) -> Identity | None:
         """Tell who this is without a password: for the operator's questions, never for a login."""

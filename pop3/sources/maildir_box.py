@@ -32,7 +32,7 @@ TRASH = b".Trash"
 _FEW = 64  # messages among which a search is as quick as a table
 
 
-class MessageGone(Exception):  # noqa: N818 - it is no error of ours
+class MessageGone(Exception):
     """The file of a message is not there any more."""
 
 

@@ -194,7 +194,7 @@ def main() -> int:
     """Run the demonstration; ``DEMO_ONCE=1`` in the environment fetches once and ends."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         return fetch_once() if os.environ.get("DEMO_ONCE") == "1" else run_until_interrupted()

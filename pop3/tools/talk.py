@@ -152,11 +152,11 @@ class Dialogue:
                 shown = 0
             if len(reply.lines) < shown:
                 self._show("S", line)
-            else:
+            elif line:
                 hidden += 1
             reply.lines.append(line[1:] if line.startswith(b".") else line)
         if hidden:
-            self.note(f"{hidden} more lines")
+            self.note(f"and {hidden} more")
         self._show("S", b".")
         return reply
 

@@ -29,13 +29,17 @@ class LoginLoop(threading.Thread):
     def run(self) -> None:
         """Log in, read, quit."""
         while not self.over.is_set():
+            seen = bytearray()
             try:
-                with self.server.session(self.user) as wire:
+                with self.server.connect(greeted=False) as wire:
+                    seen = wire.received
+                    wire.reply()
+                    wire.login(self.user)
                     assert wire.message(b"RETR 1") == with_crlf(PLAIN)
                     wire.quit()
                 self.done += 1
             except (OSError, EOFError, AssertionError) as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
+                self.failures.append(f"{type(error).__name__}: {error} after {bytes(seen)!r}")
 
     def finish(self) -> None:
         """Stop after the present session."""
