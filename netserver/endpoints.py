@@ -16,19 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 # what may stand behind the "?" of a spec; a server class may know more
-OPTION_KEYS = frozenset(
-    {
-        "allow",
-        "deny",
-        "plaintext-auth",
-        "proxy-protocol",
-        "scrape",
-        "tls",
-        "tls-cert",
-        "tls-key",
-        "tls-min-version",
-    }
-)
+OPTION_KEYS = frozenset({"allow", "deny", "tls", "tls-cert", "tls-key", "tls-min-version"})
 # sun_path of Linux has 108 octets, the last one is NUL
 UNIX_PATH_LIMIT = 107
 

@@ -1,4 +1,4 @@
-"""NetServer: the life of a server process, and of one client's connection in it."""
+"""NetServer: the life of a server process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from netserver import boot, jobs, systemd
-from netserver.access import AccessRules, NameCache, confirmed_names
+from netserver.client_flow import ClientFlow
 from netserver.daemon import PidFile, Rights, background, raise_descriptor_limit
 from netserver.endpoints import ListenSpec
 from netserver.errors import (
     ConfigError,
-    ConnectionLost,
-    LineTooLong,
     RestartError,
     SealedError,
-    ServerStopping,
 )
-from netserver.hooks import Hooks
-from netserver.listener_tls import TLSContexts
 from netserver.listeners import Listener, bind, handover, write_address_file
 from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
@@ -31,10 +26,8 @@ from netserver.settings import ServerSettings
 from netserver.signals import SignalQueue
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping, MutableMapping, Sequence
 
-    from netserver.connection import Connection
     from netserver.logs import Log
     from netserver.scoreboard import Row
 
@@ -45,7 +38,7 @@ SPARE_ROWS = 64
 OWN_DESCRIPTORS = 64
 
 
-class NetServer(Hooks):
+class NetServer(ClientFlow):
     """A server; a subclass says what to do with a client in ``process_request``.
 
     One object serves all clients: after start-up it is sealed, and setting an attribute raises
@@ -55,10 +48,6 @@ class NetServer(Hooks):
     settings_class: ClassVar[type[ServerSettings]] = ServerSettings
     listen_options: ClassVar[frozenset[str]] = frozenset()
     """Keys this server knows behind the "?" of a listen spec, beside the generic ones."""
-    alpn: ClassVar[tuple[str, ...]] = ()
-    """Protocols announced in TLS handshakes (RFC 7301)."""
-
-    settings: ServerSettings
 
     def __init__(
         self,
@@ -182,8 +171,6 @@ class NetServer(Hooks):
         personality.check(settings)
         self.rights = Rights(settings.user, settings.group, settings.chroot)
         self.rights.resolve()
-        self.rules = AccessRules(settings.allow, settings.deny)
-        self._names = NameCache()
         self._specs = [
             ListenSpec.parse(text, extra_keys=self.listen_options) for text in settings.listen
         ]
@@ -192,7 +179,7 @@ class NetServer(Hooks):
             self._specs = at_stdin[:1] or [ListenSpec.parse("stdin")]
         elif any(spec.kind == "stdin" for spec in self._specs):
             raise ConfigError("--listen stdin: only the personality inetd serves it")
-        self._tls = TLSContexts(settings, self._specs, self.alpn)
+        self.prepare_clients(self._specs)
         self._make_boards(personality)
         self.personality: Personality = personality(self)
 
@@ -357,7 +344,7 @@ class NetServer(Hooks):
 
     def has_jobs(self) -> bool:
         """Whether there is periodic work."""
-        overridden = type(self).run_dequeue is not Hooks.run_dequeue
+        overridden = type(self).run_dequeue is not ClientFlow.run_dequeue
         return overridden and self.settings.check_for_dequeue > 0
 
     @final
@@ -370,88 +357,3 @@ class NetServer(Hooks):
             jobs.run(self, row, self.run_dequeue, self.settings.check_for_dequeue)
         finally:
             self.child_finish()
-
-    # -- one client -----------------------------------------------------------------------------
-
-    @final
-    def run_client_connection(self, connection: Connection) -> None:
-        """Serve one client from its first to its last octet; never raises."""
-        try:
-            self._serve_client(connection)
-        except ServerStopping:
-            connection.abort()  # the client must not take what it got for the whole
-        except ConnectionLost as lost:
-            connection.log.debug("connection lost", why=str(lost) or lost.__class__.__name__)
-        except LineTooLong:
-            connection.log.info("connection ended", why="a line was too long")
-        except Exception:
-            with suppress(Exception):
-                connection.log.exception("a client's connection failed")
-            connection.abort()
-        finally:
-            self.clients.release(connection)
-            connection.close()
-            try:
-                self.post_client_connection_hook(connection)
-            except Exception:
-                connection.log.exception("post_client_connection_hook failed")
-
-    def _serve_client(self, connection: Connection) -> None:
-        self.post_accept(connection)
-        self.get_client_info(connection)
-        self.post_accept_hook(connection)
-        allowed = self.allow_deny(connection) and self.allow_deny_hook(connection)
-        try:
-            if allowed:
-                self.secure(connection)
-                self.process_request(connection)
-            else:
-                self.request_denied_hook(connection)
-        finally:
-            self.post_process_request_hook(connection, allowed=allowed)
-            self.post_process_request(connection)
-
-    def post_accept(self, connection: Connection) -> None:
-        """Run first for each client."""
-
-    def get_client_info(self, connection: Connection) -> None:
-        """Find out who the client is: from here on ``connection.peer`` tells."""
-
-    def allow_deny(self, connection: Connection) -> bool:
-        """Return whether the access rules and ``--max-per-source`` let this client in."""
-        if self.settings.max_per_source and not self.clients.claim_source(connection):
-            connection.log.info("refused: too many from this address")
-            return False
-        verdict = self.rules.decide(connection.peer, lambda: self._names_of(connection))
-        if not verdict.allowed:
-            connection.log.info("refused", rule=verdict.rule)
-        return verdict.allowed
-
-    def _names_of(self, connection: Connection) -> tuple[str, ...]:
-        host = connection.peer.host
-        names = self._names.get(host)
-        if names is None:
-            names = connection.run_blocking("dns", confirmed_names, host)
-            self._names.put(host, names)
-        return names
-
-    def secure(self, connection: Connection) -> None:
-        """Shake hands on a listener with implicit TLS; a refused client never gets so far."""
-        if connection.listener.tls:
-            context = self.tls_context(connection.listener)
-            if context is not None:
-                connection.start_tls(context)
-
-    def tls_context(self, listener: Listener) -> ssl.SSLContext | None:
-        """Return the context for TLS on that listener, None if it has no certificate."""
-        return self._tls.context(listener.spec)
-
-    def process_request(self, connection: Connection) -> None:
-        """Talk to the client; what this returns or raises ends the connection.
-
-        The errors of reading and writing (``ConnectionLost`` …) need not be caught.
-        """
-        raise NotImplementedError
-
-    def post_process_request(self, connection: Connection) -> None:
-        """Run after ``process_request`` and its hook, whatever happened."""

@@ -47,6 +47,8 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
 
     alpn: ClassVar[tuple[str, ...]] = ("pop3",)
 
+    listen_options: ClassVar[frozenset[str]] = frozenset({"plaintext-auth"})
+
     authenticates_upstream: ClassVar[bool] = False
     """True: `open_box` checks `session.secret` and raises AuthFailed; nobody else is asked."""
 
@@ -198,7 +200,8 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         if settings.apop and type(self).apop_secret is POP3Server.apop_secret:
             raise ConfigError("--apop: this source does not know the passwords")
         for text in settings.listen:
-            policy = ListenSpec.parse(text).options.get("plaintext-auth")
+            spec = ListenSpec.parse(text, extra_keys=self.listen_options)
+            policy = spec.options.get("plaintext-auth")
             if policy not in (None, *PLAINTEXT_POLICIES):
                 known = ", ".join(PLAINTEXT_POLICIES)
                 raise ConfigError(f"--listen {text}: plaintext-auth is one of {known}")

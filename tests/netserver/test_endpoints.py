@@ -36,7 +36,9 @@ def test_spec_forms_are_read(text: str, kind: str, place: tuple[str, int] | str,
 
 def test_spec_options_are_read() -> None:
     """Options stand behind the question mark; a server class may know more of them."""
-    spec = ListenSpec.parse("*:110?allow=10.0.0.0/8,::1&plaintext-auth=always")
+    spec = ListenSpec.parse(
+        "*:110?allow=10.0.0.0/8,::1&plaintext-auth=always", extra_keys={"plaintext-auth"}
+    )
     assert spec.options == {"allow": "10.0.0.0/8,::1", "plaintext-auth": "always"}
     more = ListenSpec.parse("*:110?greeting=hi", extra_keys=frozenset({"greeting"}))
     assert more.options == {"greeting": "hi"}
