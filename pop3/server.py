@@ -148,11 +148,19 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         )
         self.release = netserver.__version__
         self._check_options()
-        self.state_directory = state.state_directory(settings)
-        state.make_directory(self.state_directory, self._owner())
-        self.state = state.State(state.state_url(settings))
+        directory = state.state_directory(settings)
+        state.make_directory(directory, self._owner())
+        # both as they are seen by those who use them: inside --chroot
+        self.state_directory = state.seen_from(settings.chroot, directory)
+        self.state = state.State(state.state_url(settings, self.state_directory))
         if self.delete_policy == "hide":
             import_module("sqlalchemy")  # once for all processes, and not while a client waits
+
+    def child_init(self) -> None:
+        """Begin the life of a serving process; raises ConfigError if it cannot use the state."""
+        super().child_init()
+        if not os.access(self.state_directory, os.W_OK | os.X_OK):
+            raise ConfigError(f"--state: {self.state_directory} is not writable for who serves")
 
     def child_finish(self) -> None:
         """Close what this process has open."""

@@ -58,13 +58,23 @@ def state_directory(settings: "POP3Settings") -> Path:
     return default_directory()
 
 
-def state_url(settings: "POP3Settings") -> str:
-    """Return the database's URL: --state with its path made absolute, or the default file."""
+def state_url(settings: "POP3Settings", directory: Path) -> str:
+    """Return the database's URL: --state, or the default file; a file is in `directory`."""
     url = settings.state
     if url is None or url.startswith("sqlite"):
         name = "state.sqlite" if url is None else Path(url.partition(":///")[2]).name
-        return f"sqlite:///{state_directory(settings) / name}"
+        return f"sqlite:///{directory / name}"
     return url
+
+
+def seen_from(chroot: str | None, directory: Path) -> Path:
+    """Return the path of a directory as it is inside `chroot`. Raises ConfigError outside of it."""
+    if chroot is None:
+        return directory
+    try:
+        return Path("/") / directory.relative_to(os.path.abspath(chroot))
+    except ValueError:
+        raise ConfigError(f"--state: {directory} does not lie inside --chroot {chroot}") from None
 
 
 def make_directory(directory: Path, owner: tuple[int, int] | None = None) -> None:

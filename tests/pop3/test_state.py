@@ -12,7 +12,7 @@ import pytest
 from netserver.errors import ConfigError
 from pop3.errors import TemporaryFailure
 from pop3.settings import POP3Settings
-from pop3.state import State, make_directory, state_directory, state_url
+from pop3.state import State, make_directory, seen_from, state_directory, state_url
 
 HIDER = """
 import sys
@@ -151,15 +151,26 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     settings = POP3Settings()
     assert state_directory(settings) == tmp_path / "xdg/pop3-server"
-    assert state_url(settings) == f"sqlite:///{tmp_path}/xdg/pop3-server/state.sqlite"
+    assert (
+        state_url(settings, state_directory(settings))
+        == f"sqlite:///{tmp_path}/xdg/pop3-server/state.sqlite"
+    )
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/systemd:/other")
     assert state_directory(settings) == tmp_path / "systemd"
     own = POP3Settings(state=f"sqlite:///{tmp_path}/own/db.sqlite")
     assert state_directory(own) == tmp_path / "own"
-    assert state_url(own) == f"sqlite:///{tmp_path}/own/db.sqlite"
+    assert state_url(own, state_directory(own)) == f"sqlite:///{tmp_path}/own/db.sqlite"
     shared = POP3Settings(state="postgresql+psycopg://host/db")
-    assert state_url(shared) == "postgresql+psycopg://host/db"
+    assert state_url(shared, state_directory(shared)) == "postgresql+psycopg://host/db"
     assert state_directory(shared) == tmp_path / "systemd"
+
+
+def test_chroot_must_hold_it(tmp_path: Path) -> None:
+    """The state is named as it is seen inside; outside of it nothing could be kept."""
+    assert seen_from(None, tmp_path) == tmp_path
+    assert seen_from(str(tmp_path), tmp_path / "var/state") == Path("/var/state")
+    with pytest.raises(ConfigError, match="does not lie inside"):
+        seen_from(str(tmp_path / "jail"), tmp_path / "state")
 
 
 def test_the_place_stays_when_root_is_given_up(
