@@ -16,7 +16,7 @@ install: ## make .venv and install the project into it
 # PYTEST="-k wire -n 0" chooses tests
 test: install ## run all tests
 	@share/setup/debian-packages.sh
-	$(python) -m pytest -n 2 --dist loadfile -rs $(PYTEST)
+	$(python) -m pytest -n 2 --dist loadfile -rfEs $(PYTEST)
 
 check: install ## all that CI runs: format, lint, types, tests
 	$(python) -m ruff format --check .

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 _MAGIC = b"NSB1"  # the layout's version is part of it
 _HEADER = struct.Struct("=4sIII")  # magic, rows, slots a row, spare
-_ROW = struct.Struct("=qddQI28x")  # pid, started, last sign of life, connections served, open now
-_PID = struct.Struct("=q")
-_BEAT = struct.Struct("=d")
-_SERVED = struct.Struct("=QI")
+# native and aligned: the "=" forms write octet by octet, and a reader would see half of a number
+_ROW = struct.Struct("@qddQI28x")  # pid, started, last sign of life, connections served, open now
+_PID = struct.Struct("@q")
+_BEAT = struct.Struct("@d")
+_SERVED = struct.Struct("@QI")
 _BEAT_AT = 16
 _SERVED_AT = 24
 KEY = 16

@@ -70,6 +70,7 @@ class NetServer(ClientFlow):
         self.listeners: list[Listener] = []
         self.boards: list[Scoreboard] = []
         self._ready_calls: list[Any] = []
+        self._published: list[bool] = []
         self._pid_file: PidFile | None = None
 
     # -- sealing --------------------------------------------------------------------------------
@@ -240,11 +241,17 @@ class NetServer(ClientFlow):
         return self.personality.serve(self.listeners)
 
     @final
+    def publish(self) -> None:
+        """Write the bound addresses where they were asked for."""
+        self._published.append(True)
+        if self.settings.address_file is not None:
+            write_address_file(self.settings.address_file, self.listeners)
+
+    @final
     def ready(self) -> None:
         """Tell the world that clients are served now; called once by the personality."""
-        settings = self.settings
-        if settings.address_file is not None:
-            write_address_file(settings.address_file, self.listeners)
+        if not self._published:
+            self.publish()
         addresses = ", ".join(listener.address for listener in self.listeners)
         self.log.info(
             "ready",

@@ -40,6 +40,9 @@ class ServerCore(Protocol):
     def run_client_connection(self, connection: Connection) -> None:
         """Serve one client from its first to its last octet; never raises."""
 
+    def publish(self) -> None:
+        """Write the bound addresses where they were asked for; ``ready`` does it if nobody did."""
+
     def ready(self) -> None:
         """Tell the world that clients are served now."""
 

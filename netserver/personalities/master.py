@@ -163,7 +163,7 @@ class Master(Personality):
     def _failed(self, ended: Exit, now: float) -> bool:
         """Log how a child failed; True if it was so young that the next might fail as soon."""
         child = ended.child
-        self.server.log.error("child ended badly", pid=child.pid, kind=child.kind, how=str(ended))
+        self.server.log.error("child ended badly", child=child.pid, kind=child.kind, how=str(ended))
         if child.inherited:
             return False
         if ended.unusable and not self._announced:
@@ -187,7 +187,7 @@ class Master(Personality):
             return
         for child in self.children:
             if child.row is not None and now - child.row.beat > limit and child.kind != "jobs":
-                self.server.log.error("no sign of life, killed", pid=child.pid, kind=child.kind)
+                self.server.log.error("no sign of life, killed", child=child.pid, kind=child.kind)
                 self.children.tell(signal.SIGKILL, [child])
 
     def _tend_jobs(self, now: float) -> None:
@@ -265,7 +265,7 @@ class Master(Personality):
             for ended in self.children.reap():
                 if not ended.clean and number != signal.SIGKILL and ended.child.kind != "check":
                     how = str(ended)
-                    self.server.log.warning("child ended badly", pid=ended.child.pid, how=how)
+                    self.server.log.warning("child ended badly", child=ended.child.pid, how=how)
             left = end - time.monotonic()
             if not len(self.children) or left <= 0:
                 return

@@ -50,6 +50,7 @@ class Single(Personality):
         server.clients.use(row)
         orders = _SingleOrders(server, row)
         orders.start_jobs()
+        server.publish()  # while this process may write where the others who read it look
         server.child_init()
         serving = SerialServing(server, row, orders)
         acceptor = Acceptor(server)

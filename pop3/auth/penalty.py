@@ -22,7 +22,8 @@ _PROBES = 8
 _MAGIC = b"penalty1"
 _HEADER = struct.Struct("=8s16s8x")
 # key, time of the last failure (CLOCK_MONOTONIC, the same for all processes), its password, count
-_SLOT = struct.Struct("=8sd4sH10x")
+# native, so that another process sees a number whole and not half written
+_SLOT = struct.Struct("@8sd4sH10x")
 _MAX_COUNT = 16
 #: Octets the table needs.
 SIZE = _HEADER.size + _SLOTS * _SLOT.size

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -317,6 +318,7 @@ def main() -> int:
     chosen = set(given.only.split(",")) if given.only else set(NAMES)
     if chosen - set(NAMES):
         options.error(f"--only: unknown {', '.join(sorted(chosen - set(NAMES)))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
     with tempfile.TemporaryDirectory(prefix="pop3-bench-") as directory:
         work = Path(directory)
         work.chmod(0o755)  # Dovecot's processes read the mail under another uid

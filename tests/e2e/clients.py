@@ -8,6 +8,7 @@ import contextlib
 import poplib
 import re
 import shlex
+import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -202,6 +203,18 @@ def fetch_by_mpop(target: Target) -> list[bytes]:
 # -- getmail ---------------------------------------------------------------------------------------
 
 
+# getmail waits for its delivery agent by a signal that is lost when the agent is done too early;
+# it then gives up after a minute. Here it waits for the process itself; all else is as it comes.
+PATIENT_GETMAIL = """
+import os, runpy, sys
+from getmailcore.baseclasses import ForkingBase
+ForkingBase._prepare_child = lambda self: None
+ForkingBase._wait_for_child = lambda self, pid: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def fetch_by_getmail(target: Target) -> list[bytes]:
     """Fetch with getmail6, delivering to a script. It has no STLS."""
     kind = "SimplePOP3SSLRetriever" if target.transport == TLS else "SimplePOP3Retriever"
@@ -216,7 +229,10 @@ def fetch_by_getmail(target: Target) -> list[bytes]:
     directory = target.home / "getmail"
     directory.mkdir(mode=0o700)
     private_file(directory / "rc", text)
-    run(["getmail", f"--getmaildir={directory}", "--rcfile=rc"], target)
+    program = shutil.which("getmail") or "getmail"
+    interpreter = Path(program).read_text(encoding="utf-8").partition("\n")[0].removeprefix("#!")
+    command = [*interpreter.split(), "-c", PATIENT_GETMAIL, program]
+    run([*command, f"--getmaildir={directory}", "--rcfile=rc"], target)
     return delivered(target)
 
 

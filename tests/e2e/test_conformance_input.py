@@ -115,6 +115,14 @@ def test_control_characters_spoil_the_line(mailbox: Make, line: bytes) -> None:
     assert len(box.stored()) == 1
 
 
+@pytest.mark.parametrize("name", [b"user000\x00x", b"user\r000", b"user000\x00", b"us\x1ber000"])
+def test_control_characters_spoil_names(server: RunningServer, name: bytes) -> None:
+    """USER takes any name, but no line with a control character: no NUL ever ends a name early."""
+    with server.connect() as wire:
+        wire.err(b"USER " + name)
+        wire.err(b"PASS secret")
+
+
 def test_lines_may_end_in_lf_alone(mailbox: Make) -> None:
     """Old clients send LF; answers still have CRLF."""
     box = mailbox([PLAIN])
@@ -132,6 +140,13 @@ def test_an_overlong_line_is_one_error(mailbox: Make, size: int) -> None:
         wire.send(line + b"\r\n" + b"STAT\r\n")
         assert wire.reply().startswith(b"-ERR")
         assert wire.reply().split()[:2] == [b"+OK", b"1"]
+
+
+def test_an_overlong_user_is_no_user(server: RunningServer) -> None:
+    """USER takes any name that fits: 255 octets with CRLF are taken, 256 are not."""
+    with server.connect() as wire:
+        wire.ok(b"USER " + b"x" * (255 - 7))
+        wire.err(b"USER " + b"x" * (256 - 7))
 
 
 def test_a_line_of_255_octets_is_taken(server: RunningServer) -> None:

@@ -1,7 +1,9 @@
 """Workers that die or hang: only their own sessions end, and they are replaced."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,14 +17,14 @@ POOLS = ("prefork", "gevent")
 USERS = {f"user{number}": "secret" for number in range(8)}
 
 
-def open_sessions(server: RunningServer) -> list[tuple[Wire, int]]:
-    """Return logged-in sessions, each with the worker that serves it; more than one worker."""
-    found = []
-    for user in USERS:
-        wire = server.session(user)
-        found.append((wire, holder_of(wire.socket.getsockname()[1], server.workers())))
-    assert len({pid for _, pid in found}) > 1, "all sessions in one worker"
-    return found
+@contextlib.contextmanager
+def open_sessions(server: RunningServer) -> Iterator[list[tuple[Wire, int]]]:
+    """Give logged-in sessions, each with the worker that serves it; more than one worker."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(server.session(user)) for user in USERS]
+        found = [(wire, holder_of(wire.socket, server.workers())) for wire in wires]
+        assert len({pid for _, pid in found}) > 1, "all sessions in one worker"
+        yield found
 
 
 @pytest.mark.parametrize("kind", POOLS)
@@ -31,9 +33,8 @@ def test_a_killed_worker_ends_only_its_own_sessions(start: Start, kind: str) -> 
     server = start(personality=kind, users=USERS)
     for user in USERS:
         make_maildir(server.maildir(user), [PLAIN])
-    sessions = open_sessions(server)
     workers = server.workers()
-    try:
+    with open_sessions(server) as sessions:
         victim = sessions[0][1]
         for wire, _ in sessions:
             wire.ok(b"DELE 1")
@@ -46,9 +47,6 @@ def test_a_killed_worker_ends_only_its_own_sessions(start: Start, kind: str) -> 
         wait_until(lambda: len(server.workers()) == len(workers), 10, "a new worker")
         assert victim not in server.workers()
         assert set(workers) - {victim} <= set(server.workers())
-    finally:
-        for wire, _ in sessions:
-            wire.close()
     for user in USERS:
         assert stored_messages(server.maildir(user)) == [PLAIN]
         with server.session(user) as wire:  # no lock is left behind
@@ -62,7 +60,7 @@ def test_a_killed_child_of_fork_is_only_its_session(start: Start) -> None:
     """Under fork the master reaps it and serves on."""
     server = start(personality="fork", users=USERS)
     with server.session("user0") as one, server.session("user1") as two:
-        os.kill(holder_of(one.socket.getsockname()[1], server.workers()), signal.SIGKILL)
+        os.kill(holder_of(one.socket, server.workers()), signal.SIGKILL)
         assert one.ended()
         two.ok(b"NOOP")
         with server.session("user0") as three:
@@ -91,7 +89,7 @@ def test_a_stopped_worker_is_replaced(start: Start, kind: str) -> None:
     server = start(personality=kind, options=("--worker-timeout", "2"))
     with server.session() as wire:
         workers = server.workers()
-        victim = holder_of(wire.socket.getsockname()[1], workers)
+        victim = holder_of(wire.socket, workers)
         os.kill(victim, signal.SIGSTOP)
         try:
             wait_until(lambda: not is_alive(victim), 20, "the stopped worker ended")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +70,12 @@ def descriptors(pid: int) -> list[str]:
     return found
 
 
-def holder_of(client_port: int, pids: list[int]) -> int:
-    """Return the process among `pids` that serves the client on this port of 127.0.0.1."""
-    remote = rf"0100007F:{client_port:04X}"
+def holder_of(client: socket.socket, pids: list[int]) -> int:
+    """Return the process among `pids` that serves this client on 127.0.0.1."""
+    client_port, server_port = client.getsockname()[1], client.getpeername()[1]
+    ends = rf"0100007F:{server_port:04X} 0100007F:{client_port:04X}"
     table = Path("/proc/net/tcp").read_text()
-    row = re.search(rf"^ *\d+: \S+ {remote} \S+ \S+ \S+ \S+ +\d+ +\d+ (\d+)", table, re.MULTILINE)
+    row = re.search(rf"^ *\d+: {ends} \S+ \S+ \S+ \S+ +\d+ +\d+ (\d+)", table, re.MULTILINE)
     assert row, f"no connection from port {client_port}"
     for pid in pids:
         if f"socket:[{row[1]}]" in descriptors(pid):

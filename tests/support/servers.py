@@ -48,6 +48,7 @@ def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str,
         "XDG_STATE_HOME": str(home / "state"),
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONWARNINGS": "always",  # what is left open, above all; `stop` finds it
         **(extra or {}),
     }
 
@@ -162,7 +163,7 @@ class RunningServer:
         return self.process.wait(deadline)
 
     def stop(self) -> None:
-        """TERM, then KILL; the server must end with 0 and leave no process behind."""
+        """TERM, then KILL; the server must end with 0, in silence, and leave no process behind."""
         if self.stopped:
             return
         self.stopped = True
@@ -172,6 +173,8 @@ class RunningServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert not left, f"processes left: {left}\n{self.log_text()[-3000:]}"
+        errors = self.stderr_path.read_text(errors="replace") if self.stderr_path.exists() else ""
+        assert errors == "", f"on standard error:\n{errors[-3000:]}"
         assert set(codes) <= {0}, f"exit codes {codes}\n{self.log_text()[-3000:]}"
 
     def _end(self) -> list[int]:
