@@ -148,6 +148,16 @@ def proportional_kib(pid: int) -> int:
     return total
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time a process tree has used, its ended children included."""
+    ticks = 0
+    for one in process_tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Bench:
     """The instrument, the mailboxes and the results of one run."""
 
@@ -205,8 +215,11 @@ class Bench:
             self.load(server, *words, "-d", "1")  # indexes made, caches filled
         for _ in range(self.rounds):
             for server in servers:
+                before = processor_seconds(server.pid)
                 report = self.load(server, *words, "-d", str(self.seconds))
+                used = processor_seconds(server.pid) - before
                 self.note(f"{name}, sessions/s", server.name, report["sessions_per_s"])
+                self.note(f"{name}, CPU ms", server.name, 1000 * used / report["sessions"])
                 self.note(f"{name}, p99 ms", server.name, report["session_ms"]["p99"])
 
     def idle(self, servers: list[Server]) -> None:
