@@ -32,11 +32,12 @@ class Inetd(Personality):
         row = server.boards[0].row(0)
         row.begin(time.monotonic())
         orders = Orders(server, row, os.getppid())
+        # a copy: descriptor 0 stays open, so that nothing else can become it
+        socket = native.socket(fileno=os.dup(0))
         try:
-            # a copy: descriptor 0 stays open, so that nothing else can become it
-            socket = native.socket(fileno=os.dup(0))
             address = socket.getpeername()
         except OSError as error:
+            socket.close()
             if error.errno == errno.ENOTCONN and not listeners[0].listens:
                 server.log.debug("the client left before it was served")
                 return Stop.DONE

@@ -1,4 +1,4 @@
-"""Faults seen in other servers (share/doc: peers), each a test, on raw octets.
+"""Faults seen in other servers, each a test, on raw octets.
 
 The number in a test's name is the row of the table of faults; rows 17 and 20 are shown in
 test_startup (the default timer) and test_tls (state kept across STLS).
