@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from socket import getaddrinfo, socket
     from time import monotonic, sleep
 else:
+    # gevent's close first looks for watchers on the descriptor: dear, and files have none
     close = _original(os, "close")
     fork = _original(os, "fork")
     posix_spawn = _original(os, "posix_spawn")

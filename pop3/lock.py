@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
+from netserver import native
+
 try:
     import fcntl
 except ImportError:  # not Unix
@@ -52,10 +54,10 @@ class MaildropLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            native.close(descriptor)
             return False
         except BaseException:
-            os.close(descriptor)
+            native.close(descriptor)
             raise
         self._descriptor = descriptor
         return True
@@ -65,7 +67,7 @@ class MaildropLock:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):
-                os.close(descriptor)  # ends the flock too
+                native.close(descriptor)  # ends the flock too
         if self._owned:
             self._owned = False
             _held.discard(self._path)

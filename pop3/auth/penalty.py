@@ -20,7 +20,9 @@ _SLOTS = 4096
 # An entry lives in one of the few slots from where its key points to.
 _PROBES = 8
 _MAGIC = b"penalty1"
-_HEADER = struct.Struct("=8s16s8x")
+_HEADER = struct.Struct("@8s16sd")  # magic, key of the hashes, time of the last failure of all
+_LAST_FAILURE = struct.Struct("@d")
+_LAST_FAILURE_AT = 24
 # key, time of the last failure (CLOCK_MONOTONIC, the same for all processes), its password, count
 # native, so that another process sees a number whole and not half written
 _SLOT = struct.Struct("@8sd4sH10x")
@@ -66,12 +68,18 @@ class PenaltyTable:
         self._first_delay = first_delay
         self._trusted: list[_Network] = [ipaddress.ip_network(net) for net in trusted]
         self._clock = clock
-        magic, self._key = _HEADER.unpack_from(self._memory)
+        magic, self._key, _ = _HEADER.unpack_from(self._memory)
         if magic != _MAGIC:
             # Keyed hashes: nobody can aim at somebody else's slot, or read names out of the memory.
             self._key = secrets.token_bytes(16)
             self._memory[:SIZE] = bytes(SIZE)
-            _HEADER.pack_into(self._memory, 0, _MAGIC, self._key)
+            _HEADER.pack_into(self._memory, 0, _MAGIC, self._key, -DECAY)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nobody has failed lately: nobody has to wait then, and 10 µs are saved."""
+        last: float = _LAST_FAILURE.unpack_from(self._memory, _LAST_FAILURE_AT)[0]
+        return self._clock() - last >= DECAY
 
     def address_key(self, host: str) -> bytes:
         """Return the `address_key` of the other methods for a peer; b"" (no penalty) if trusted."""
@@ -158,7 +166,9 @@ class PenaltyTable:
             if before == attempt and count:
                 count -= 1
         count = min(count + 1, _MAX_COUNT)
-        _SLOT.pack_into(self._memory, offset, key, self._clock(), attempt, count)
+        now = self._clock()
+        _SLOT.pack_into(self._memory, offset, key, now, attempt, count)
+        _LAST_FAILURE.pack_into(self._memory, _LAST_FAILURE_AT, now)
         return count
 
     def _reduce(self, key: bytes, count: int) -> None:

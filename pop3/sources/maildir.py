@@ -102,6 +102,10 @@ class POP3Maildir(POP3Server[MaildirBox]):
             session.log.error("messages not deleted", count=len(failures), reasons=reasons[:3])
             raise TemporaryFailure(f"{len(failures)} of {len(messages)} messages not deleted")
 
+    def close_box(self, session: Session[MaildirBox]) -> None:
+        """Close what stayed open to read messages."""
+        session.box.close()
+
     def _index_path(self, box: MaildirBox) -> str:
         return index_path(f"{self.state_directory}/index", box.root)
 

@@ -15,6 +15,8 @@ import zlib
 from array import array
 from dataclasses import dataclass, field
 
+from netserver import native
+
 Stamp = tuple[int, int, int]
 """Inode, and two more numbers that change with the content of a file or directory."""
 
@@ -76,7 +78,7 @@ def load(path: str) -> MaildirIndex | None:
         try:
             data = os.read(descriptor, os.fstat(descriptor).st_size)
         finally:
-            os.close(descriptor)
+            native.close(descriptor)
     except OSError:
         return None
     return _parse(data)
@@ -133,7 +135,7 @@ def save(index: MaildirIndex, path: str) -> None:
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
-            os.close(descriptor)
+            native.close(descriptor)
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)

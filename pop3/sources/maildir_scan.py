@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Self
 
+from netserver import native
 from pop3.message import LONGEST_UID, hashed
 from pop3.sources.maildir_index import UNSETTLED, MaildirIndex, Stamp, split
 from pop3.wire import BLOCK, sent_size, stream_size
@@ -137,8 +138,12 @@ class OpenFolders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptors back; they are opened again when needed."""
+        while self._open:
+            native.close(self._open.popitem()[1])
 
     def __getitem__(self, folder: int) -> int:
         """Return the descriptor of new/ (0) or cur/ (1); FileNotFoundError if it is not there."""
@@ -321,7 +326,7 @@ def _count(
         except IsADirectoryError:
             sizes[i] = _GONE
         finally:
-            os.close(descriptor)
+            native.close(descriptor)
 
 
 def _drop_gone(index: MaildirIndex) -> None:

@@ -252,6 +252,7 @@ def test_changed_message_is_refused_and_right_at_the_next_login(
     before = os.listdir("/proc/self/fd")
     with pytest.raises(TemporaryFailure, match="changed by another program"):
         login.read(1)
+    login.session.box.close()
     assert os.listdir("/proc/self/fd") == before
     assert site.login().list()[1] == ("2.b", len(crlf(content)))
     assert site.login().read(1) == content

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ def test_open_returns_each_message_and_its_size(maildir: Path) -> None:
         stream, octets = box.open(position)
         assert isinstance(stream, io.BytesIO)
         assert (stream.read(), octets) == (expected, len(crlf(expected)))
+    box.close()
     assert descriptors() == before
 
 
@@ -75,7 +77,8 @@ def test_open_returns_a_large_message_as_a_file(maildir: Path) -> None:
         assert isinstance(stream, io.FileIO)
         assert octets == len(crlf(LARGE))
         assert stream.readall() == LARGE
-        assert len(descriptors() - before) == 1
+        assert len(descriptors() - before) == 2  # the message and its folder
+    box.close()
     assert descriptors() == before
 
 
@@ -168,6 +171,7 @@ def test_what_is_no_regular_file_is_never_read(
     before = descriptors()
     with pytest.raises((MessageGone, OSError)):
         box.open(0)
+    box.close()
     assert descriptors() == before
 
 
@@ -234,6 +238,7 @@ def test_delete_unlinks_just_these_messages(maildir: Path) -> None:
     before = descriptors()
     assert box.delete([0, 2]) == []
     assert files(maildir) == ["cur/2.b:2,S"]
+    box.close()
     assert descriptors() == before
 
 
@@ -355,3 +360,35 @@ def test_trash_that_is_a_link_is_refused(maildir: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         opened(maildir).delete([0], trash=True)
     assert files(maildir) == before
+
+
+def test_few_boxes_keep_their_folders_open(tmp_path: Path) -> None:
+    """However many sessions read, a process holds the folders of the last 64 only."""
+    for left in list(maildir_box._reading.values()):
+        left.close()
+    boxes = []
+    before = descriptors()
+    for number in range(80):
+        folder = tmp_path / str(number)
+        for name in ("new", "cur", "tmp"):
+            (folder / name).mkdir(parents=True)
+        (folder / "new/1.a").write_bytes(b"x\n")
+        boxes.append(opened(folder))
+        boxes[-1].open(0)[0].close()
+    assert len(descriptors() - before) == 64
+    assert boxes[0].open(0)[0].read() == b"x\n"
+    for box in boxes:
+        box.close()
+    assert descriptors() == before
+
+
+def test_folder_made_anew_is_found(maildir: Path) -> None:
+    """A folder that a restore replaced during the session is opened again."""
+    box = opened(maildir)
+    box.open(0)[0].close()
+    (maildir / "new").rename(maildir / "old")
+    shutil.copytree(maildir / "old", maildir / "new")
+    shutil.rmtree(maildir / "old")
+    stream, _ = box.open(0)
+    assert stream.read() == (maildir / "new/1.a").read_bytes()
+    box.close()
