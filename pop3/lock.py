@@ -8,6 +8,7 @@ systems have no flock at all (there, one process serves all and the table is eno
 
 import contextlib
 import os
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -71,6 +72,12 @@ class MaildropLock:
         if self._owned:
             self._owned = False
             _held.discard(self._path)
+
+
+@lru_cache(maxsize=4096)  # the same users come again and again
+def lock_file(directory: Path, maildrop: str) -> Path:
+    """Return where a maildrop's lock file is."""
+    return directory / "locks" / lock_name(maildrop)
 
 
 def lock_name(maildrop: str) -> str:

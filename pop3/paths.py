@@ -7,6 +7,7 @@ expanded again, and must be one plain path component.
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from netserver.errors import ConfigError
@@ -54,6 +55,7 @@ def _problem(pattern: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # the same users come again and again
 def fill(pattern: str, *, user: str, domain: str | None, home: str | None) -> Path:
     """Return the pattern with its fields filled in.
 

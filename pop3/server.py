@@ -20,7 +20,7 @@ from pop3.auth.penalty import SIZE as PENALTY_SIZE
 from pop3.auth.penalty import PenaltyTable
 from pop3.capabilities import capa_reply
 from pop3.errors import PermanentFailure, POP3Error, TemporaryFailure
-from pop3.lock import lock_name
+from pop3.lock import lock_file
 from pop3.message import UNKNOWN, Listing, Message
 from pop3.session import BoxT, Session, State
 from pop3.settings import PLAINTEXT_POLICIES, POP3Settings
@@ -115,7 +115,7 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
 
     def lock_path(self, session: Session[BoxT]) -> Path | None:
         """Name the lock file of the maildrop; None: any number of sessions at once."""
-        return self.state_directory / "locks" / lock_name(self.maildrop_name(session))
+        return lock_file(self.state_directory, self.maildrop_name(session))
 
     @final
     def path(self, pattern: str, session: Session[BoxT]) -> Path:

@@ -23,6 +23,9 @@ from pop3.sources.maildir_index import MaildirIndex, amend, index_path, load, sa
 from pop3.sources.maildir_scan import FOLDERS, is_current, refresh, stated_size
 
 _QUICK = 1000  # messages that are scanned on the spot; with more, the thread pool does it
+_SMALL = 200  # messages of an index that is kept in memory
+_REMEMBERED = 1000  # indexes kept, of about 2 KiB each
+_known: dict[bytes, MaildirIndex] = {}  # by the maildir's path
 _warned: set[str] = set()  # index directories that could not be written
 
 
@@ -59,12 +62,15 @@ class POP3Maildir(POP3Server[MaildirBox]):
     def list_messages(self, session: Session[MaildirBox]) -> Listing:
         """List new/ and cur/ in the order of arrival, with exact sizes."""
         box = session.box
-        index = load(self._index_path(box))
         with _store(session, box):
+            index = _known.get(box.root)
             if index is None or not self._is_usable(index, box):
-                index = self._refresh(session, box, index)
+                index = load(self._index_path(box))
+                if index is None or not self._is_usable(index, box):
+                    index = self._refresh(session, box, index)
+                _remember(box, index)
         box.show(index)
-        return Listing(index.uids, index.sizes, trusted=True)
+        return Listing(box.uids, box.sizes, trusted=True)
 
     def read_message(self, session: Session[MaildirBox], message: Message) -> BinaryIO:
         """Open one message, under the name it has now.
@@ -155,6 +161,7 @@ class POP3Maildir(POP3Server[MaildirBox]):
         """Put a size right for the next login: one from a name is sent as it is, others are not."""
         box = session.box
         uid, said = box.uids[position], box.sizes[position]
+        _known.pop(box.root, None)
         session.log.warning("size was wrong", uid=uid.decode("ascii"), said=said, found=octets)
         stated = self.settings.trust_maildir_sizes and stated_size(uid) == said
         believed = stated and octets != UNKNOWN
@@ -170,6 +177,15 @@ class POP3Maildir(POP3Server[MaildirBox]):
             save(index, path)
         except OSError as error:
             _warn_once(session, path, error)
+
+
+def _remember(box: MaildirBox, index: MaildirIndex) -> None:
+    """Keep a small index: checking it against the directories costs less than reading it."""
+    _known.pop(box.root, None)
+    if len(index) <= _SMALL:
+        _known[box.root] = index
+        if len(_known) > _REMEMBERED:
+            del _known[next(iter(_known))]
 
 
 @contextmanager

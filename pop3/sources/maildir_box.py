@@ -57,7 +57,7 @@ class MaildirBox:
     def show(self, index: MaildirIndex) -> None:
         """Take what this session needs of an index; an idle one shall be small."""
         self.uids = index.uids
-        self.sizes = index.sizes
+        self.sizes = index.sizes[:]  # one may be corrected, and others have the same index
         self._places = index.places
         self._large = index.large or None
         self._found: list[bytes] | None = None  # the places, split when first needed; b"" is gone
