@@ -45,11 +45,27 @@ def main(
     if that is no flag. `default` is the name or class if none is given, `personality` the process
     model.
     """
+    _fill_standard_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     environment = os.environ if environ is None else environ
     return guarded(
         prog, lambda: _run(prog, default, sources, group, personality, arguments, environment)
     )
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where standard streams are closed: what is opened next would become them."""
+    closed = []
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+            closed.append(number)
+    if sys.stdout is None or 1 in closed:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the life of the process
+    if sys.stderr is None or 2 in closed:  # noqa: PLR2004 - the number of standard error
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - same
 
 
 def guarded(prog: str, run: Callable[[], int]) -> int:
@@ -206,10 +222,13 @@ def _complain(prog: str, error: Exception) -> None:
 def _stderr_is_the_client() -> bool:
     """Under inetd descriptors 0 to 2 are one socket, and a client must not read of our files."""
     try:
-        stdin, stderr = os.fstat(0), os.fstat(2)
+        stdin, stderr, null = os.fstat(0), os.fstat(2), os.stat(os.devnull)
     except OSError:
         return False
-    return stat.S_ISSOCK(stdin.st_mode) and os.path.samestat(stdin, stderr)
+    if not stat.S_ISSOCK(stdin.st_mode):
+        return False
+    # where it was closed it is /dev/null by now, and a line there would be lost
+    return os.path.samestat(stdin, stderr) or os.path.samestat(null, stderr)
 
 
 def log_of_inetd(personality: str) -> str | None:

@@ -111,9 +111,9 @@ class Connection:
         self.waiting: Any = None
         self.reader: Any = None
         self.writer: Any = None
-        self.idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout or inf
         self.opened = time.monotonic()
-        self.deadline = self.opened + idle_timeout
+        self.deadline = self.opened + self.idle_timeout
         self.octets_in = 0
         self.octets_out = 0
         self.number = next(_numbers)
@@ -199,6 +199,8 @@ class Connection:
         else:
             while (plain := layer.decrypt()) is None:
                 layer.feed(self._receive_raw(at_end=b""))
+                # records without text must not keep us from waiting, where the deadlines are
+                self._wrote = True
             data = plain
             if answer := layer.pull():
                 self._send_raw(answer)
@@ -271,7 +273,7 @@ class Connection:
             if sent == len(rest):
                 break
             rest = memoryview(rest)[sent:]
-            self.deadline = time.monotonic() + self.idle_timeout
+            self.deadline = min(time.monotonic() + self.idle_timeout, self._phase_end)
             self._torn = True
             self._waiter.writable(self)
             self._breath = 0
@@ -332,6 +334,7 @@ class Connection:
                 if answer := layer.pull():
                     self._send_raw(answer)
                 layer.feed(self._receive_raw(at_end=b""))
+                self._wrote = True
         finally:
             self._phase_end = phase_end
             if answer := layer.pull():  # the last flight, or the alert that tells why not
@@ -351,7 +354,7 @@ class Connection:
         if self.closed:
             return
         with suppress(ConnectionLost):
-            if self._out:
+            if self._out or self._tls_layer is not None:
                 self._last_words()
         self._shut()
 

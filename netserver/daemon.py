@@ -50,6 +50,8 @@ class PidFile:
         draft = f"{self.path}.{os.getpid()}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)  # of a process that had our number and died over it
             fd = os.open(draft, flags, 0o644)
         except OSError as error:
             raise self._error(error) from None
@@ -166,18 +168,23 @@ def background() -> Callable[[], None]:
     os.close(reader)
 
     def ready() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        if null > 2:  # noqa: PLR2004 - the last of the standard streams
-            os.close(null)
+        let_go_of_terminal()
         with suppress(BrokenPipeError):
             os.write(writer, b"1")
         os.close(writer)
 
     return ready
+
+
+def let_go_of_terminal() -> None:
+    """Make the standard streams /dev/null: whoever waits for their end must not wait for us."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    if null > 2:  # noqa: PLR2004 - the last of the standard streams
+        os.close(null)
 
 
 def _exit_code(pid: int) -> int:

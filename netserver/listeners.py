@@ -332,6 +332,8 @@ def write_address_file(path: str, listeners: Sequence[Listener]) -> None:
     text = "".join(f"{listener.address}\n" for listener in listeners)
     draft = f"{path}.{os.getpid()}.tmp"
     try:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)  # of a process that had our number and died over it
         with open(draft, "x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         os.replace(draft, path)
@@ -373,5 +375,5 @@ class SpareDescriptor:
     def close(self) -> None:
         """Give the descriptor back."""
         if self._spare is not None:
-            os.close(self._spare)
+            native.close(self._spare)  # gevent's close would free it later
             self._spare = None

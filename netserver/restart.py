@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from netserver import native
-from netserver.errors import RestartError
+from netserver.errors import ConfigError, RestartError
+from netserver.listeners import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterable, Mapping, MutableMapping
 
+    from netserver.endpoints import ListenSpec
     from netserver.signals import SignalQueue
 
 VARIABLE = "NETSERVER_INHERITANCE"
+# for the process that checks the configuration before a restart: the places that are bound now
+REHEARSAL = "NETSERVER_REHEARSAL"
 
 
 @dataclass(slots=True)
@@ -61,6 +66,25 @@ class Inheritance:
                 "pid_file": self.pid_file,
             }
         )
+
+
+def rehearse(present: str, specs: Iterable[ListenSpec], files: Iterable[str]) -> None:
+    """Bind for a moment what is not bound by the running server; see whether files can be written.
+
+    Raises ``BindError`` and ``ConfigError``.
+    """
+    kept = Counter(present.split("\n"))
+    added = []
+    for spec in specs:
+        kept[spec.endpoint] -= 1
+        if kept[spec.endpoint] < 0:
+            added.append(spec)
+    for listener in bind(added, backlog=1):
+        listener.unlink()
+        listener.close()
+    for path in files:
+        if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+            raise ConfigError(f"{path}: its directory is missing or not writable")
 
 
 class CommandLine:
@@ -111,6 +135,8 @@ class CommandLine:
         end it.
         """
         signals.block()
+        for number in signals.take():
+            os.kill(os.getpid(), number)  # blocked as they are, they wait for the new image
         try:
             inheritance.leave(os.environ)
             os.chdir(self.directory)

@@ -211,6 +211,11 @@ class ClientTable:
         """Count a client's user; False if that makes one too many."""
         return self._claim(connection, 1, user.encode("utf-8", "surrogateescape"))
 
+    def release_user(self, connection: Connection) -> None:
+        """Count a client's user no longer: the login came to nothing."""
+        if connection.slot is not None:
+            self._write(connection.slot, 1, _FREE)
+
     def release(self, connection: Connection) -> None:
         """Forget a client that is gone."""
         slot = connection.slot

@@ -7,9 +7,15 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from netserver import boot, jobs, systemd
+from netserver import boot, jobs, restart, systemd
 from netserver.client_flow import ClientFlow
-from netserver.daemon import PidFile, Rights, background, raise_descriptor_limit
+from netserver.daemon import (
+    PidFile,
+    Rights,
+    background,
+    let_go_of_terminal,
+    raise_descriptor_limit,
+)
 from netserver.endpoints import ListenSpec
 from netserver.errors import (
     ConfigError,
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
 # child
 SPARE_ROWS = 64
 # descriptors a process needs beside its clients' ones
-OWN_DESCRIPTORS = 64
+OWN_DESCRIPTORS = 192
 
 
 class NetServer(ClientFlow):
@@ -46,6 +52,8 @@ class NetServer(ClientFlow):
     """
 
     settings_class: ClassVar[type[ServerSettings]] = ServerSettings
+    descriptors_per_client: ClassVar[int] = 1
+    """Open files that one idle client costs: how many clients a process can hold follows."""
     listen_options: ClassVar[frozenset[str]] = frozenset()
     """Keys this server knows behind the "?" of a listen spec, beside the generic ones."""
 
@@ -120,6 +128,7 @@ class NetServer(ClientFlow):
         self.post_configure()
         self.post_configure_hook()
         if self._loaded is not None and self._loaded.check_config:
+            self._rehearse()
             return 0
         try:
             self.pre_bind()
@@ -216,6 +225,19 @@ class NetServer(ClientFlow):
                 self._pid_file = PidFile(settings.pid_file)
                 self._pid_file.acquire()
 
+    def _rehearse(self) -> None:
+        """See, before a restart, that what comes after the check of the options would work too.
+
+        A restart cannot be taken back; only the server itself asks for this, by a variable in the
+        environment.  Raises what a start would raise.
+        """
+        present = self._environ.get(restart.REHEARSAL)
+        if present is not None:
+            files = (self.settings.address_file, self.settings.pid_file)
+            restart.rehearse(present, self._specs, [path for path in files if path is not None])
+            self.rights.drop()
+            self.check_rights()
+
     def bind(self) -> None:
         """Bind the listeners, or take over those of the image before; raises ``BindError``."""
         self.listeners = bind(
@@ -226,15 +248,20 @@ class NetServer(ClientFlow):
 
     def post_bind(self) -> None:
         """Raise the limit of open files and take over the signals."""
-        wanted = self.settings.max_connections + OWN_DESCRIPTORS
+        self.most_clients = self.settings.max_connections
         if self.personality.concurrent:
-            available = raise_descriptor_limit(wanted)
-            if available < wanted:
-                self.log.warning(
-                    "fewer clients than asked for: the limit of open files is too low",
-                    max_connections=max(1, available - OWN_DESCRIPTORS),
-                )
+            wanted = self.most_clients * self.descriptors_per_client + OWN_DESCRIPTORS
+            room = raise_descriptor_limit(wanted) - OWN_DESCRIPTORS
+            self.most_clients = max(1, min(self.most_clients, room // self.descriptors_per_client))
+        if self.most_clients < self.settings.max_connections and self._was_given("max_connections"):
+            self.log.warning(
+                "--max-connections is lowered: the limit of open files allows no more",
+                max_connections=self.most_clients,
+            )
         self.signals.install()
+
+    def _was_given(self, option: str) -> bool:
+        return self._loaded is None or self._loaded.origins[option].kind != "default"
 
     def loop(self) -> Stop:
         """Serve until a signal says stop."""
@@ -288,7 +315,8 @@ class NetServer(ClientFlow):
     @final
     def spawn_config_check(self) -> int:
         """Start a process that checks the configuration; return its pid."""
-        return self.command_line.spawn_check(self._environ)
+        present = "\n".join(listener.spec.endpoint for listener in self.listeners)
+        return self.command_line.spawn_check({**self._environ, restart.REHEARSAL: present})
 
     @final
     def reload_refused(self) -> None:
@@ -341,9 +369,23 @@ class NetServer(ClientFlow):
     def child_init(self) -> None:
         """Begin the life of a process that serves: rights first, then ``child_init_hook``."""
         self._unseal()
+        if self.settings.background and self.personality.name != "single":
+            let_go_of_terminal()
         self.rights.drop()
+        self.check_rights()
         self.child_init_hook()
         self.seal()
+
+    def check_rights(self) -> None:
+        """See whether a process with the rights of those who serve can work; call super.
+
+        Raises ``ConfigError`` with one line.
+        """
+
+    @property
+    def rights_are_given_up(self) -> bool:
+        """Whether those who serve have fewer rights than the master."""
+        return self.rights.uid is not None or self.rights.chroot is not None
 
     def child_finish(self) -> None:
         """End the life of a process that served."""

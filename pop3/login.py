@@ -54,6 +54,7 @@ def log_in(
             raise MailboxInUse("too many sessions of this user")  # noqa: TRY301 - same
         open_maildrop(server, session, secret)
     except BaseException as error:
+        server.clients.release_user(connection)
         session.login = None
         session.user = ""
         session.home = None

@@ -5,7 +5,6 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Generic, final
 
@@ -48,6 +47,7 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     alpn: ClassVar[tuple[str, ...]] = ("pop3",)
 
     listen_options: ClassVar[frozenset[str]] = frozenset({"plaintext-auth"})
+    descriptors_per_client: ClassVar[int] = 2  # the connection, and the lock of the maildrop
 
     authenticates_upstream: ClassVar[bool] = False
     """True: `open_box` checks `session.secret` and raises AuthFailed; nobody else is asked."""
@@ -153,12 +153,12 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         # both as they are seen by those who use them: inside --chroot
         self.state_directory = state.seen_from(settings.chroot, directory)
         self.state = state.State(state.state_url(settings, self.state_directory))
-        if self.delete_policy == "hide":
-            import_module("sqlalchemy")  # once for all processes, and not while a client waits
+        if self.delete_policy == "hide" or settings.chroot is not None:
+            self.state.prepare()  # once for all, and before the libraries are out of reach
 
-    def child_init(self) -> None:
-        """Begin the life of a serving process; raises ConfigError if it cannot use the state."""
-        super().child_init()
+    def check_rights(self) -> None:
+        """See whether those who serve can use the state. Raises ConfigError."""
+        super().check_rights()
         if not os.access(self.state_directory, os.W_OK | os.X_OK):
             raise ConfigError(f"--state: {self.state_directory} is not writable for who serves")
 

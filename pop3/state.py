@@ -90,7 +90,7 @@ def make_directory(directory: Path, owner: tuple[int, int] | None = None) -> Non
             except FileExistsError:
                 continue
             if owner is not None:
-                os.chown(room, *owner)
+                os.chown(room, *owner, follow_symlinks=False)
     except OSError as error:
         raise ConfigError(f"--state: cannot make {directory}: {error.strerror}") from error
 
@@ -110,6 +110,15 @@ class State:
         self._pid = 0
         self._hidden: Table
         self._sizes: Table
+
+    def prepare(self) -> None:
+        """Import all that will be needed; nothing is opened. Raises ConfigError."""
+        try:
+            from sqlalchemy import create_engine  # noqa: PLC0415 - see the module's text
+
+            create_engine(self._url).dispose()
+        except Exception as error:
+            raise ConfigError(f"--state: {error}") from error
 
     def hidden(self, maildrop: str, view: str) -> set[str]:
         """Return the uids hidden in a view."""

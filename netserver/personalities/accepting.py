@@ -37,9 +37,7 @@ class Acceptor:
             return listener.accept()
         except OSError as error:
             now = time.monotonic()
-            if error.errno in _FULL:
-                self._spare.shed(listener)
-            else:
+            if error.errno not in _FULL or not self._spare.shed(listener):
                 self.not_before = now + BACK_OFF
             if now >= self._next_line:
                 self._next_line = now + QUIET

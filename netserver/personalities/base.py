@@ -36,6 +36,11 @@ class ServerCore(Protocol):
     clients: ClientTable
     boards: list[Scoreboard]
     inheritance: Inheritance
+    most_clients: int  # of one concurrent process
+
+    @property
+    def rights_are_given_up(self) -> bool:
+        """Whether those who serve have fewer rights than the master."""
 
     def run_client_connection(self, connection: Connection) -> None:
         """Serve one client from its first to its last octet; never raises."""

@@ -86,7 +86,7 @@ class _Worker:
         self._acceptor = Acceptor(server)
         self._waiter = HubWaiter(self._hub, orders)
         self._clients: set[Connection] = set()
-        self._most = server.settings.max_connections
+        self._most = server.most_clients
         # several workers on one socket share clients fairly only if none takes many at a time
         self._batch = 16 if alone else 2
         self._served = 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # seconds between two looks at the children when no signal comes
 TURN = 1.0
+_AT_ONCE = (signal.SIGTERM, signal.SIGINT)
 # a child that ends badly this soon after its birth is a sign of more to come: wait before the next
 YOUNG = 1.0
 LONGEST_BACK_OFF = 30.0
@@ -41,7 +42,7 @@ class Master(Personality):
         super().__init__(server)
         self.children = ChildTable(server)
         self.listeners: Sequence[Listener] = ()
-        self.pid = os.getpid()
+        self.pid = 0
         self._announced = False
         self._failures = 0
         self._not_before = 0.0
@@ -61,6 +62,12 @@ class Master(Personality):
     def change_target(self, step: int) -> None:
         """Want one worker more (1) or less (-1)."""
 
+    def renew_children(self) -> None:
+        """Replace the children that could not open the log themselves; they take ours with them."""
+        for child in self.children.of_kind("worker", "jobs"):
+            child.kind = "leaving"  # it counts no longer: its place is free for the next
+            self.children.tell(signal.SIGQUIT, [child])
+
     def is_serving(self) -> bool:
         """Whether clients are served now."""
         board = self.server.boards[0]
@@ -71,11 +78,20 @@ class Master(Personality):
     def serve(self, listeners: Sequence[Listener]) -> Stop:
         """Run until a signal says stop."""
         self.listeners = listeners
+        self.pid = os.getpid()  # not before: --background has forked in between
         self.children.adopt(self.server.inheritance.children)
         self.children.tell(signal.SIGTERM, self.children.of_kind("jobs", "check", inherited=True))
         # what exists now is never looked at again by a child's collector, so its pages stay shared
         gc.collect()
         gc.freeze()
+        try:
+            return self._run()
+        except BaseException:
+            if len(self.children):
+                self._end(Stop.TERM)
+            raise
+
+    def _run(self) -> Stop:
         while True:
             now = time.monotonic()
             if self._reap(now):
@@ -88,14 +104,16 @@ class Master(Personality):
             self._tend_old(now)
             self.server.idle_loop_hook()
             self.wait()
-            for number in self.server.signals.take():
+            # the order to stop at once goes before all others that came with it
+            taken = sorted(self.server.signals.take(), key=lambda number: number not in _AT_ONCE)
+            for number in taken:
                 stop = self._obey(number)
                 if stop is not None:
                     self._end(stop)
                     return stop
 
     def _obey(self, number: int) -> Stop | None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        if number in _AT_ONCE:
             return Stop.TERM
         if number == signal.SIGQUIT:
             return Stop.QUIT
@@ -103,7 +121,10 @@ class Master(Personality):
             self._check_config()
         elif number == signal.SIGUSR1:
             self.server.reopen_logs()
-            self.children.tell(signal.SIGUSR1, [c for c in self.children if c.kind != "check"])
+            if self.server.rights_are_given_up:
+                self.renew_children()
+            else:
+                self.children.tell(signal.SIGUSR1, [c for c in self.children if c.kind != "check"])
         elif number == signal.SIGTTIN:
             self.change_target(1)
         elif number == signal.SIGTTOU:
@@ -167,7 +188,8 @@ class Master(Personality):
         if child.inherited:
             return False
         if ended.unusable and not self._announced:
-            self._end(Stop.TERM)
+            # clients of the image before this one may finish
+            self._end(Stop.QUIT if self.server.inheritance.restarted else Stop.TERM)
             raise PrivilegeError("no worker can start; the log says why")
         if child.kind == "jobs":
             self._jobs_not_before = now + LONGEST_BACK_OFF

@@ -105,8 +105,7 @@ class Prefork(Master):
         # the one with the fewest clients
         workers.sort(key=lambda worker: worker.row.served[1] if worker.row is not None else 0)
         for child in workers[:1]:
-            # it counts no longer: its end must not be taken for a loss
-            child.kind = "leaving"
+            child.kind = "leaving"  # its end must not be taken for a loss
             self.children.tell(signal.SIGQUIT, [child])
 
     def wait(self) -> None:

@@ -21,8 +21,8 @@ from pop3.settings import POP3Settings
 from pop3.sources.maildir_box import MaildirBox, MessageGone
 from pop3.sources.maildir_index import MaildirIndex, amend, index_path, load, save
 from pop3.sources.maildir_scan import FOLDERS, is_current, refresh, stated_size
+from pop3.wire import BLOCK
 
-_QUICK = 1000  # messages that are scanned on the spot; with more, the thread pool does it
 _SMALL = 200  # messages of an index that is kept in memory
 _REMEMBERED = 1000  # indexes kept, of about 2 KiB each
 _known: dict[bytes, MaildirIndex] = {}  # by the maildir's path
@@ -55,6 +55,10 @@ class POP3Maildir(POP3Server[MaildirBox]):
     settings_class = MaildirSettings
     delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge", "trash"})
 
+    def maildrop_name(self, session: Session[MaildirBox]) -> str:
+        """Name the maildrop by its place: two login names may lead to one maildir."""
+        return f"maildir{self.path(self.settings.maildir, session)}"
+
     def open_box(self, session: Session[MaildirBox]) -> MaildirBox:
         """Name the user's maildir; whether it is there shows when it is listed."""
         return MaildirBox(os.fspath(self.path(self.settings.maildir, session)))
@@ -81,7 +85,12 @@ class POP3Maildir(POP3Server[MaildirBox]):
         position = box.position(message.uid.encode("ascii"))
         with _store(session, box):
             try:
-                stream, octets = box.open(position)
+                if box.sizes[position] > BLOCK:  # it may have to be counted again: that takes time
+                    stream, octets = session.connection.run_blocking(
+                        "disk", box.open_long, position
+                    )
+                else:
+                    stream, octets = box.open(position)
             except MessageGone:
                 raise TemporaryFailure(
                     "message is gone; it was removed by another program"
@@ -126,10 +135,7 @@ class POP3Maildir(POP3Server[MaildirBox]):
         """Scan the maildir and save what was found, if it is new."""
         trust = self.settings.trust_maildir_sizes
         scan = partial(refresh, box.root, old or MaildirIndex(), trust_names=trust)
-        if old is None or len(old) > _QUICK:
-            index = session.connection.run_blocking("disk", scan)
-        else:
-            index = scan()
+        index = session.connection.run_blocking("disk", scan)
         if index.skipped:
             session.log.warning(
                 "messages not readable", count=len(index.skipped), first=index.skipped[0]

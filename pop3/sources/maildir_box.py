@@ -59,7 +59,7 @@ class MaildirBox:
         self.uids = index.uids
         self.sizes = index.sizes[:]  # one may be corrected, and others have the same index
         self._places = index.places
-        self._large = index.large or None
+        self._large = index.large
         self._found: list[bytes] | None = None  # the places, split when first needed; b"" is gone
         self._by_uid: dict[bytes, int] | None = None
 
@@ -78,7 +78,15 @@ class MaildirBox:
         program writes into the file. Raises MessageGone.
         """
         self._keep_folders()
-        descriptor = self._at_its_place(self._folders, position, _open_message)
+        return self._open(self._folders, position)
+
+    def open_long(self, position: int) -> tuple[BinaryIO, int]:
+        """Open a long message, as `open` does; it may run beside others in a thread."""
+        with OpenFolders(self.root) as folders:
+            return self._open(folders, position)
+
+    def _open(self, folders: OpenFolders, position: int) -> tuple[BinaryIO, int]:
+        descriptor = self._at_its_place(folders, position, _open_message)
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -113,10 +121,12 @@ class MaildirBox:
     def _large_size(self, position: int, descriptor: int, found: os.stat_result) -> int:
         """Return the size as sent; counted again only if the file is not the one counted before."""
         stamp = file_stamp(found)
-        if self._large and stamp == self._large.get(position) != UNSETTLED:
+        if stamp == self._large.get(position) != UNSETTLED:
             return self.sizes[position]
         octets = stream_size(file_blocks(descriptor))
         os.lseek(descriptor, 0, os.SEEK_SET)
+        if octets == self.sizes[position]:
+            self._large[position] = stamp  # not to be counted for each TOP
         return octets
 
     def delete(self, positions: Sequence[int], *, trash: bool = False) -> list[OSError]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -129,8 +130,11 @@ def test_background_and_pid_file(tmp_path: Path, kind: str) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         assert status(pid)["PPid"] != str(os.getpid())
         host, _, port = (tmp_path / "addresses").read_text().strip().rpartition(":")
+        children = children_of(pid)
         with socket.create_connection((host, int(port)), timeout=5) as client:
             assert client.recv(512).startswith(b"+OK")
+        time.sleep(2.5)  # workers look once a second whether their master lives
+        assert children_of(pid) == children
         # a reload neither forks away again nor loses the pid file
         lines = (tmp_path / "log").read_text().count("event=ready")
         os.kill(pid, signal.SIGHUP)

@@ -92,9 +92,7 @@ def test_a_listener_may_have_rules_of_its_own(make: Make) -> None:
 def test_a_denied_client_gets_no_handshake(make: Make, tmp_path: Path) -> None:
     """Who may not connect costs no TLS."""
     cert, key = make_certificate(tmp_path)
-    process = make(
-        greet, deny=("127.0.0.1",), tls_cert=(str(cert),), tls_key=(str(key),)
-    )
+    process = make(greet, deny=("127.0.0.1",), tls_cert=(str(cert),), tls_key=(str(key),))
     process.listener.tls = True
     answer = process.serve(b"\x16\x03\x01 no real hello")
     assert answer.text == b"go away\r\n"
@@ -117,8 +115,12 @@ def test_a_name_is_looked_up_once(make: Make, monkeypatch: pytest.MonkeyPatch) -
 
 def test_too_many_of_one_address_are_denied(make: Make) -> None:
     """--max-per-source counts who is here now; a client that left does not count."""
-    process = make(lambda connection: inner.append(process.serve().text), max_per_source=1)
     inner: list[bytes] = []
+
+    def talk(connection: Connection) -> None:
+        inner.append(process.serve().text)  # a second one while the first is here
+
+    process = make(talk, max_per_source=1)
     process.serve()
     process.serve()
     assert inner == [b"go away\r\n"] * 2

@@ -211,7 +211,9 @@ def make_server(
     for name, value in {
         "settings": settings,
         "log": Log(),
-        "clients": SimpleNamespace(claim_user=lambda _connection, _user: True),
+        "clients": SimpleNamespace(
+            claim_user=lambda _connection, _user: True, release_user=lambda _connection: None
+        ),
         "rights": Rights(),
         "_tls": SimpleNamespace(context=lambda _spec: None),
         "store": Store(),

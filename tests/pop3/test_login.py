@@ -131,11 +131,15 @@ def test_sessions_of_one_user(tmp_path: Path) -> None:
     """Over the limit is [IN-USE], with a text that does not say wrong password."""
     server = make_server(tmp_path, [PLAIN])
     asked: list[str] = []
-    clients = SimpleNamespace(claim_user=lambda _, user: asked.append(user))
+    released: list[object] = []
+    clients = SimpleNamespace(
+        claim_user=lambda _, user: asked.append(user), release_user=released.append
+    )
     object.__setattr__(server, "clients", clients)
     out = talk(server, b"USER joe@EXAMPLE.org\r\nPASS secret\r\n").out
     assert out.endswith(b"-ERR [IN-USE] too many sessions of this user\r\n")
     assert asked == ["joe@example.org"]
+    assert len(released) == 1  # what came to nothing counts no longer
 
 
 # -- delays --------------------------------------------------------------------------------------

@@ -152,6 +152,7 @@ import errno
 import os
 import resource
 
+from netserver import native
 from netserver.echo import EchoServer
 from netserver.listeners import Listener
 
@@ -178,7 +179,7 @@ class Poor(EchoServer):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         if os.path.exists("no-descriptor"):
             soft = os.dup(0)
-            os.close(soft)
+            native.close(soft)  # at once; gevent's waits for the loop
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return False
 '''

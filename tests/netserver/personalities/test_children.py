@@ -160,9 +160,12 @@ def test_children_of_the_image_before_are_known() -> None:
     code = """
 old = Scoreboard.create(3, 0)
 server.boards.append(old)
+listen, held = os.pipe()
 pid = os.fork()
 if pid == 0:
-    os.read(os.pipe()[0], 1)
+    os.close(held)
+    os.read(listen, 1)  # until the parent has gone, at the latest
+    os._exit(0)
 old.row(1).begin(0.0)
 old.row(1).pid = pid
 table.adopt([(pid, "worker"), (2 ** 22 + 1, "client")])

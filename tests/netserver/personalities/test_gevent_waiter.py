@@ -32,17 +32,26 @@ from netserver.personalities.gevent_workers import HubWaiter
 orders = SimpleNamespace(stop=False)
 waiter = HubWaiter(gevent.get_hub(), orders)
 
+pairs = []
+
 def pair():
     near, far = native.socketpair()
     near.setblocking(False)
-    return Connection(near, "", None, waiter, None, 20.0), far
+    pairs.append((Connection(near, "", None, waiter, None, 20.0), far))
+    return pairs[-1]
+"""
+
+END = """
+for connection, far in pairs:
+    connection.close()
+    far.close()
 """
 
 
 def run(code: str) -> str:
     """Run it after PATCHED in a fresh interpreter; nothing may be on standard error."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PATCHED + code],
+        [sys.executable, "-W", "error", "-c", PATCHED + code + END],
         capture_output=True,
         text=True,
         timeout=30,
@@ -88,10 +97,17 @@ def serve():
 greenlet = gevent.spawn(serve)
 gevent.sleep(0)
 assert not greenlet.dead
+far.setblocking(False)
 got = bytearray()
-while piece := far.recv(100_000):
+while True:
+    try:
+        piece = far.recv(100_000)
+    except BlockingIOError:
+        gevent.sleep(0.001)
+        continue
+    if not piece:
+        break
     got += piece
-    gevent.sleep(0)
 print(bytes(got) == data, greenlet.dead, one.writer)
 """
     assert run(code) == "True True None\n"
@@ -201,7 +217,6 @@ class Odd(EchoServer):
             connection.pause(60)
         elif word == b"commit":
             with connection.uninterrupted():
-                connection.write(b"begun\\r\\n")
                 connection.pause(1.0)
                 open(os.path.join(os.environ["HOME"], "committed"), "x").close()
                 connection.write(b"done\\r\\n")
@@ -209,6 +224,8 @@ class Odd(EchoServer):
         elif word == b"long":
             connection.idle_timeout = 60
             connection.write(b"long\\r\\n")
+        else:
+            connection.write(word + b"\\r\\n")
         super().process_request(connection)
 '''
 
@@ -227,7 +244,7 @@ def odd(start: Start, home: Path, *options: str) -> RunningServer:
 
 def test_deadlines_are_looked_at_each_second(start: Start, tmp_path: Path) -> None:
     """The silent client and the stalled one end in their time; one with a longer time does not."""
-    server = odd(start, tmp_path, "--timeout", "1")
+    server = odd(start, tmp_path, "--timeout", "2")
     with (
         server.connect(greeted=False) as silent,
         server.connect(greeted=False) as stalled,
@@ -240,8 +257,7 @@ def test_deadlines_are_looked_at_each_second(start: Start, tmp_path: Path) -> No
         silent.send(b"x\r\n")
         assert silent.line() == b"x"
         assert silent.ended()
-        assert 0.9 < time.monotonic() - begun
-        wait_until(lambda: server.log_text().count("IdleTimeout") >= 0, 1, "")
+        assert time.monotonic() - begun > 1.5
         stalled.read_to_end()
         patient.send(b"still here\r\n")
         assert patient.line() == b"still here"
@@ -250,22 +266,25 @@ def test_deadlines_are_looked_at_each_second(start: Start, tmp_path: Path) -> No
 def test_a_stop_ends_all_waits(start: Start, tmp_path: Path) -> None:
     """Reading, writing and pausing at once; a commit is finished; then the worker is gone."""
     server = odd(start, tmp_path)
-    clients = {word: server.connect(greeted=False) for word in (b"idle", b"flood", b"pause")}
+    words = (b"idle", b"flood", b"pause", b"commit")
+    clients = {word: server.connect(greeted=False) for word in words}
     try:
         for word, client in clients.items():
             client.send(word + b"\r\n")
+        assert clients[b"idle"].line() == b"idle"
         assert clients[b"pause"].line() == b"pausing"
-        assert clients[b"idle"].socket.recv(1) == b""[:0] or True
+        assert clients[b"flood"].socket.recv(1) == b"\0"
+        server.signal(signal.SIGTERM)
+        assert clients[b"commit"].line() == b"done"
+        assert clients[b"commit"].ended()
+        assert (tmp_path / "committed").exists()
+        assert clients[b"idle"].ended()
+        assert clients[b"pause"].ended()
+        assert not clients[b"flood"].read_to_end().strip(b"\0")
     finally:
         for client in clients.values():
             client.close()
-    with server.connect(greeted=False) as client:
-        client.send(b"commit\r\n")
-        assert client.line() == b"begun"
-        server.signal(signal.SIGTERM)
-        assert client.line() == b"done"
     assert server.wait_for_exit(10) == 0
-    assert (tmp_path / "committed").exists()
 
 
 def test_the_ceiling_leaves_clients_in_the_queue(start: Start, tmp_path: Path) -> None:
@@ -274,7 +293,7 @@ def test_the_ceiling_leaves_clients_in_the_queue(start: Start, tmp_path: Path) -
     clients = [server.connect(greeted=False, timeout=0.7) for _ in range(3)]
     try:
         for client in clients:
-            client.send(b"hello\r\nhello\r\n")
+            client.send(b"hello\r\n")
         for client in clients[:2]:
             client.timeout = 15.0
             assert client.line() == b"hello"
@@ -293,13 +312,12 @@ def test_a_worker_that_has_served_enough_is_replaced_at_once(start: Start, tmp_p
     server = odd(start, tmp_path, "--max-requests", "2")
     with server.connect(greeted=False) as first, server.connect(greeted=False) as second:
         for client in (first, second):
-            client.send(b"x\r\nx\r\n")
+            client.send(b"x\r\n")
             assert client.line() == b"x"
         with server.connect(greeted=False, timeout=8.0) as third:
-            third.send(b"x\r\nx\r\n")
+            third.send(b"x\r\n")
             assert third.line() == b"x"
         first.send(b"still here\r\n")
-        assert first.line() == b"x"
         assert first.line() == b"still here"
 
 
@@ -308,12 +326,11 @@ def test_a_killed_master_leaves_no_worker(start: Start, tmp_path: Path) -> None:
     server = odd(start, tmp_path)
     (worker,) = server.workers()
     with server.connect(greeted=False) as client:
-        client.send(b"x\r\nx\r\n")
+        client.send(b"x\r\n")
         assert client.line() == b"x"
         os.kill(server.pid, signal.SIGKILL)
         assert server.wait_for_exit() == -signal.SIGKILL
         server.stopped = True
         client.send(b"still here\r\n")
-        assert client.line() == b"x"
         assert client.line() == b"still here"
     wait_until(lambda: not os.path.exists(f"/proc/{worker}"), 15, "the worker's end")

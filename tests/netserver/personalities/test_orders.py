@@ -108,9 +108,7 @@ def test_without_a_master_the_worker_finishes() -> None:
         worker.close()
 
 
-@pytest.mark.parametrize(
-    ("limit", "heartbeat"), [(120.0, HEARTBEAT), (2.0, 0.5), (0.0, HEARTBEAT)]
-)
+@pytest.mark.parametrize(("limit", "heartbeat"), [(120.0, HEARTBEAT), (2.0, 0.5), (0.0, HEARTBEAT)])
 def test_several_beats_fit_into_the_timeout(limit: float, heartbeat: float) -> None:
     """A worker that waits for a silent client must not be taken for dead."""
     worker = Worker(worker_timeout=limit)

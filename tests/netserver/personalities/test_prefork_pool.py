@@ -98,29 +98,27 @@ def test_how_the_options_change_that(
 
 
 @pytest.mark.parametrize(
-    ("settings", "steps", "fixed", "most", "least"),
+    ("settings", "steps", "after"),
     [
-        ({"workers": 2}, [1, 1], 4, DEFAULT_MAX_SERVERS, 5),
-        ({"workers": 2}, [-1, -1, -1], 1, DEFAULT_MAX_SERVERS, 5),
-        ({"workers": 126}, [1, 1, 1], 127, DEFAULT_MAX_SERVERS, 5),
-        ({}, [1], None, 51, 6),
-        ({}, [-1, -1], None, 48, 3),
-        ({"min_servers": 1, "max_servers": 2}, [-1, -1, -1], None, 1, 1),
+        ({"workers": 2}, [1, 1], (4, DEFAULT_MAX_SERVERS, 5)),
+        ({"workers": 2}, [-1, -1, -1], (1, DEFAULT_MAX_SERVERS, 5)),
+        ({"workers": 126}, [1, 1, 1], (127, DEFAULT_MAX_SERVERS, 5)),
+        ({}, [1], (None, 51, 6)),
+        ({}, [-1, -1], (None, 48, 3)),
+        ({"min_servers": 1, "max_servers": 2}, [-1, -1, -1], (None, 1, 1)),
     ],
 )
 def test_one_more_or_one_less(
     prefork: Callable[..., Prefork],
     settings: dict[str, int],
     steps: list[int],
-    fixed: int | None,
-    most: int,
-    least: int,
+    after: tuple[int | None, int, int],
 ) -> None:
     """TTIN and TTOU stay within one and what the scoreboard can show."""
     master = prefork(**settings)
     for step in steps:
         master.change_target(step)
-    assert (master._fixed, master._most, master._least) == (fixed, most, least)
+    assert (master._fixed, master._most, master._least) == after
 
 
 @pytest.mark.parametrize(("given", "most"), [(None, MAX_REQUESTS), (100, 100), (3, 3), (1, 1)])
@@ -148,7 +146,7 @@ def echo(start: Start, personality: str, *options: str) -> RunningServer:
 
 def test_the_pool_grows_with_its_clients(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --workers there are as many as needed, up to --max-servers; others wait."""
-    monkeypatch.delitem(OWN_OPTIONS, "prefork")  # type: ignore[arg-type]
+    monkeypatch.delitem(OWN_OPTIONS, "prefork")
     options = ("--min-servers", "1", "--max-servers", "4", "--min-spare-servers", "1")
     server = echo(start, "prefork", *options)
     clients = [server.connect(greeted=False, timeout=1.0) for _ in range(5)]
