@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from netserver.settings import ServerSettings
 
 
-class ClientFlow(Hooks):
+class ClientFlow(Hooks, ABC):
     """The steps that each client goes through, with the hooks between them."""
 
     alpn: ClassVar[tuple[str, ...]] = ()
@@ -84,6 +85,7 @@ class ClientFlow(Hooks):
                 self.process_request(connection)
             else:
                 self.request_denied_hook(connection)
+            connection.flush()
         finally:
             self.post_process_request_hook(connection, allowed=allowed)
             self.post_process_request(connection)
@@ -125,12 +127,12 @@ class ClientFlow(Hooks):
         """Return the context for TLS on that listener, None if it has no certificate."""
         return self._tls.context(listener.spec)
 
+    @abstractmethod
     def process_request(self, connection: Connection) -> None:
         """Talk to the client; what this returns or raises ends the connection.
 
         The errors of reading and writing (``ConnectionLost`` …) need not be caught.
         """
-        raise NotImplementedError
 
     def post_process_request(self, connection: Connection) -> None:
         """Run after ``process_request`` and its hook, whatever happened."""

@@ -356,7 +356,8 @@ class Connection:
         with suppress(ConnectionLost):
             if self._out or self._tls_layer is not None:
                 self._last_words()
-        self._shut()
+        if not self.closed:
+            self._shut()
 
     def _last_words(self) -> None:
         data = b"".join(self._out)
@@ -364,8 +365,11 @@ class Connection:
         self.octets_out += len(data)
         if self._tls_layer is not None:
             data = self._tls_layer.encrypt(data) + self._tls_layer.close_notify()
+        sent = 0
         with suppress(OSError):
-            self._socket.send(data)
+            sent = self._socket.send(data)
+        if sent < len(data):
+            self.abort()  # no time to wait: better no end than one that is not the end
 
     def _shut(self) -> None:
         self.closed = True

@@ -9,9 +9,11 @@ client get its connection, since there is no "present client" on the server.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from netserver.connection import Connection
     from netserver.listeners import Listener
 
@@ -115,6 +117,13 @@ class Hooks:
 
     def restart_open_hook(self) -> None:
         """Run at HUP in the new process image, before it takes the listeners over."""
+
+    def write_to_log_hook(self, level: str, event: MutableMapping[str, Any]) -> None:
+        """Run for each event that is logged, before it is written; may change its fields.
+
+        ``event["event"]`` is its text.  Secrets are hidden after this.  Runs in every process.
+        """
+        del level, event
 
     def fatal_hook(self, error: Exception) -> None:
         """Run when the server ends because of an error."""

@@ -27,6 +27,7 @@ def run(server: ServerCore, row: Row, job: Callable[[], None], seconds: float) -
             job()
         except Exception:
             server.log.exception("periodic work failed")
+        orders.look()
         due = started + seconds
         while not orders.drain and (left := due - time.monotonic()) > 0:
             server.signals.wait(min(left, 1.0))

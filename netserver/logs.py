@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -77,6 +78,7 @@ def configure(
     format: str | None = None,  # noqa: A002 - the option's name
     file: str | None = None,
     name: str = "net-server",
+    hook: Callable[[str, Event], None] | None = None,
 ) -> Log:
     """Return a logger for ``file``: a path, "syslog", "journald", or None for standard error.
 
@@ -101,13 +103,22 @@ def configure(
     _targets[:] = [target]
     logger = structlog.wrap_logger(
         target,
-        processors=[_processor(render)],
+        processors=[_processor(render)] if hook is None else [_hooked(hook), _processor(render)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
         cache_logger_on_first_use=False,
     )
     # the lazy proxy would assemble a new logger for each event
     return cast("Log", logger.bind())
+
+
+def _hooked(hook: Callable[[str, Event], None]) -> Callable[[Target, str, Event], Event]:
+    def process(_: Target, level: str, event: Event) -> Event:
+        with suppress(Exception):  # a broken hook must not cost the line
+            hook(level, event)
+        return event
+
+    return process
 
 
 def reopen() -> bool:

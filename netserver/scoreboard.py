@@ -72,8 +72,10 @@ class Scoreboard:
 
         Raises ``RestartError`` when its layout is another.
         """
+        os.set_inheritable(descriptor, False)
         header = os.pread(descriptor, _HEADER.size, 0)
         if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+            os.close(descriptor)
             raise RestartError("the scoreboard has another layout")
         _, rows, slots, _ = _HEADER.unpack(header)
         return cls(descriptor, rows, slots)

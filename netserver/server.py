@@ -22,6 +22,7 @@ from netserver.errors import (
     RestartError,
     SealedError,
 )
+from netserver.hooks import Hooks
 from netserver.listeners import Listener, bind, handover, write_address_file
 from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
@@ -137,15 +138,25 @@ class NetServer(ClientFlow):
             self.post_bind()
             self.pre_loop_hook()
             self.seal()
-            stop = self.loop()
+            self._serve_to_the_end()
         except Exception as error:
             self._unseal()
             self.fatal_hook(error)
+            self.shutdown_sockets()
             self._clean_up()
             raise
-        self.pre_server_close_hook()
-        self.server_close(stop)
         return 0
+
+    def _serve_to_the_end(self) -> None:
+        while True:
+            stop = self.loop()
+            self.pre_server_close_hook()
+            try:
+                self.server_close(stop)
+            except RestartError as error:
+                self.log.error("reload failed", error=str(error))  # noqa: TRY400 - it says all
+            else:
+                return
 
     @classmethod
     def default_values(cls) -> Mapping[str, object]:
@@ -171,11 +182,13 @@ class NetServer(ClientFlow):
         settings = self.settings
         self.inheritance = Inheritance.take(self._environ)
         name = boot.choose_personality(settings.personality)
+        hook = self.write_to_log_hook
         self.log: Log = logs.configure(
             level=settings.log_level,
             format=settings.log_format,
             file=settings.log_file or boot.log_of_inetd(name),
             name=self.prog,
+            hook=None if type(self).write_to_log_hook is Hooks.write_to_log_hook else hook,
         )
         personality = load_personality(name)
         personality.check(settings)
@@ -342,7 +355,6 @@ class NetServer(ClientFlow):
             self.reload_refused()
         return status == 0
 
-    @final
     def _exec_again(self) -> None:
         systemd.notify(RELOADING=1)
         self.restart_close_hook()
@@ -393,7 +405,7 @@ class NetServer(ClientFlow):
 
     def has_jobs(self) -> bool:
         """Whether there is periodic work."""
-        overridden = type(self).run_dequeue is not ClientFlow.run_dequeue
+        overridden = type(self).run_dequeue is not Hooks.run_dequeue
         return overridden and self.settings.check_for_dequeue > 0
 
     @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from netserver import native
@@ -79,14 +80,17 @@ class SignalQueue:
         """Return when something arrived, or after ``seconds``."""
         if not self._pending:
             native.select([self._reader], [], [], max(0.0, seconds))
+            self.drain()
+
+    def drain(self) -> None:
+        """Empty the pipe, also of what others' signals left in it; what is pending stays."""
+        with suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass
 
     def take(self) -> list[int]:
         """Return and forget what arrived, in order."""
-        try:
-            while os.read(self._reader, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        self.drain()
         # item by item: a handler may append between any two steps
         taken = []
         while self._pending:

@@ -85,8 +85,7 @@ class PollWaiter(Waiter):
         while (left := end - time.monotonic()) > 0:
             self._look(connection)
             self._beat()
-            native.select([self._signals.fileno()], [], [], min(left, self._heartbeat))
-            # a wake-up may have been for something that does not end us: drain it and go on
+            self._signals.wait(min(left, self._heartbeat))
             self._look(connection)
 
     def breathe(self, connection: Connection) -> None:
@@ -114,6 +113,7 @@ class PollWaiter(Waiter):
             self._beat()
             if _ready(fd, self._signals.fileno(), min(left, self._heartbeat), writing=writing):
                 return
+            self._signals.drain()
 
 
 def _ready(fd: int, pipe: int, seconds: float, *, writing: bool) -> bool:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from netserver.listeners import SpareDescriptor
+from netserver.personalities.base import contained
 
 if TYPE_CHECKING:
     from netserver import native
@@ -31,8 +32,15 @@ class Acceptor:
         self._next_line = 0.0
         self.not_before = 0.0  # monotonic seconds: accepting is pointless until then
 
+    def pause(self) -> float:
+        """Return the seconds for which accepting is pointless."""
+        return self.not_before - time.monotonic() if self.not_before else 0.0
+
     def accept(self, listener: Listener) -> tuple[native.socket, object] | None:
         """Return the next client's socket and address; None if there is none to be had."""
+        if contained(self._server.log, self._server.can_read_hook, listener):
+            self.not_before = time.monotonic() + BACK_OFF
+            return None
         try:
             return listener.accept()
         except OSError as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from netserver.connection import Connection
     from netserver.listeners import Listener
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from netserver.scoreboard import ClientTable, Row, Scoreboard
     from netserver.settings import ServerSettings
     from netserver.signals import SignalQueue
+
+
+T = TypeVar("T")
 
 
 class Stop(Enum):
@@ -98,6 +101,15 @@ class ServerCore(Protocol):
 
     def reopen_logs(self) -> None:
         """Open the log files again (USR1)."""
+
+
+def contained(log: Log, hook: Callable[..., T], *args: object) -> T | None:
+    """Call a hook of the user's; its error is logged and ends nothing."""
+    try:
+        return hook(*args)
+    except Exception:
+        log.exception("a hook failed", hook=getattr(hook, "__name__", "?"))
+        return None
 
 
 class Personality(ABC):

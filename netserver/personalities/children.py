@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from netserver import native
 from netserver.errors import NetServerError
+from netserver.personalities.base import contained
 from netserver.personalities.orders import IGNORED
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ChildTable:
         Signals wait while there is no handler for them: none may be lost or meet the wrong one.
         """
         server = self._server
-        server.pre_fork_hook()
+        contained(server.log, server.pre_fork_hook)
         row.begin(time.monotonic())
         server.signals.block()
         try:
@@ -101,7 +102,7 @@ class ChildTable:
         child = self._children[pid] = Child(pid, kind, row, time.monotonic())
         row.pid = pid
         server.signals.unblock()
-        server.register_child(pid, kind)
+        contained(server.log, server.register_child, pid, kind)
         return child
 
     def _live(self, row: Row, life: Callable[[], None]) -> NoReturn:
@@ -148,7 +149,7 @@ class ChildTable:
                 break
             child = self._children.pop(pid, None)
             if child is None:
-                self._server.other_child_died_hook(pid)
+                contained(self._server.log, self._server.other_child_died_hook, pid)
                 continue
             self._forget(child)
             exits.append(Exit(child, status))
@@ -162,7 +163,8 @@ class ChildTable:
                 for row in board.living():
                     if row.pid == child.pid:
                         row.clear()
-        self._server.delete_child_hook(child.pid)
+        if child.kind != "check":
+            contained(self._server.log, self._server.delete_child_hook, child.pid)
 
     def tell(self, number: int, children: Iterable[Child]) -> None:
         """Send a signal; one that has just ended is no error."""

@@ -67,7 +67,7 @@ class Fork(Master):
                 left = min(left, 0.1)
             ready, _, _ = native.select(sources, [], [], left)
             for listener in self.listeners:
-                if listener in ready and self._room() and not self.server.can_read_hook(listener):
+                if listener in ready and self._room():
                     self._take(listener)
             if signals.fileno() in ready:
                 return

@@ -126,8 +126,6 @@ class _Worker:
     def _accept(self, listener: Listener) -> None:
         """Take clients; runs in the hub and must not block."""
         for _ in range(self._batch):
-            if self._server.can_read_hook(listener):
-                return
             accepted = self._acceptor.accept(listener)
             if accepted is None:
                 if self._acceptor.not_before > time.monotonic():

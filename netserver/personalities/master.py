@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from netserver.errors import PrivilegeError
-from netserver.personalities.base import Personality, Stop
+from netserver.personalities.base import Personality, Stop, contained
 from netserver.personalities.children import Child, ChildTable, Exit
 from netserver.personalities.orders import Orders
 from netserver.scoreboard import Row, State
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 # seconds between two looks at the children when no signal comes
 TURN = 1.0
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT)
+_SERVING = ("worker", "client", "leaving")
 # a child that ends badly this soon after its birth is a sign of more to come: wait before the next
 YOUNG = 1.0
 LONGEST_BACK_OFF = 30.0
+# after so many seconds without a failure the next one is the first again
+PEACE = 60.0
 # seconds between the order to stop at once and the kill
 LAST_CHANCE = 5.0
 
@@ -45,6 +48,8 @@ class Master(Personality):
         self.pid = 0
         self._announced = False
         self._failures = 0
+        self._last_failure = 0.0
+        self._no_fork = False
         self._not_before = 0.0
         self._jobs_not_before = 0.0
         self._old_deadlines: list[tuple[float, int]] = []  # when old children get which signal
@@ -80,6 +85,7 @@ class Master(Personality):
         self.listeners = listeners
         self.pid = os.getpid()  # not before: --background has forked in between
         self.children.adopt(self.server.inheritance.children)
+        self.server.inheritance.children.clear()
         self.children.tell(signal.SIGTERM, self.children.of_kind("jobs", "check", inherited=True))
         # what exists now is never looked at again by a child's collector, so its pages stay shared
         gc.collect()
@@ -102,7 +108,7 @@ class Master(Personality):
             self._watch(now)
             self._announce()
             self._tend_old(now)
-            self.server.idle_loop_hook()
+            contained(self.server.log, self.server.idle_loop_hook)
             self.wait()
             # the order to stop at once goes before all others that came with it
             taken = sorted(self.server.signals.take(), key=lambda number: number not in _AT_ONCE)
@@ -148,6 +154,9 @@ class Master(Personality):
         child = self.children.fork(self.serving_kind, row, lambda: self._worker(row))
         if child is None:
             self._back_off(time.monotonic())
+        elif self._no_fork:
+            self._failures = 0  # there is room again
+        self._no_fork = child is None
         return child
 
     def _worker(self, row: Row) -> None:
@@ -193,12 +202,12 @@ class Master(Personality):
             raise PrivilegeError("no worker can start; the log says why")
         if child.kind == "jobs":
             self._jobs_not_before = now + LONGEST_BACK_OFF
-        if child.kind == "worker" and now - child.born < YOUNG:
-            return True
-        self._failures = 0
-        return False
+        return child.kind == "worker" and now - child.born < YOUNG
 
     def _back_off(self, now: float) -> None:
+        if now - self._last_failure > PEACE:
+            self._failures = 0
+        self._last_failure = now
         self._not_before = now + min(LONGEST_BACK_OFF, 0.1 * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
 
@@ -243,7 +252,7 @@ class Master(Personality):
 
     def _retire(self) -> None:
         """Let the children of the image before this one finish, now that ours serve."""
-        old = self.children.of_kind("worker", "client", inherited=True)
+        old = self.children.of_kind(*_SERVING, inherited=True)
         if not old:
             return
         self.children.tell(signal.SIGQUIT, old)
@@ -256,7 +265,7 @@ class Master(Personality):
     def _tend_old(self, now: float) -> None:
         while self._old_deadlines and self._old_deadlines[0][0] <= now:
             _, number = self._old_deadlines.pop(0)
-            self.children.tell(number, self.children.of_kind("worker", "client", inherited=True))
+            self.children.tell(number, self.children.of_kind(*_SERVING, inherited=True))
         if len(self.server.boards) > 1 and not any(child.inherited for child in self.children):
             while len(self.server.boards) > 1:
                 self.server.boards.pop().close()
@@ -274,7 +283,7 @@ class Master(Personality):
         if len(self.children):
             self.server.log.error("killed what would not stop", children=len(self.children))
             self._tell_and_wait(signal.SIGKILL, LAST_CHANCE)
-        self.server.post_child_cleanup_hook()
+        contained(self.server.log, self.server.post_child_cleanup_hook)
 
     def _tell_and_wait(self, number: int, seconds: float) -> None:
         """Send a signal to all children; return when all have ended, or after that time.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from netserver.errors import ConfigError
 from netserver.personalities.accepting import Acceptor
+from netserver.personalities.base import contained
 from netserver.personalities.master import TURN, Master
 from netserver.personalities.serving import SerialServing
 from netserver.scoreboard import State
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from netserver.personalities.orders import Orders
     from netserver.scoreboard import Row
     from netserver.settings import ServerSettings
+    from netserver.signals import SignalQueue
 
 MAX_REQUESTS = 1000
 # seconds between two looks for workers too many; they are ended one at a time
@@ -77,10 +79,13 @@ class Prefork(Master):
 
     def tend(self, now: float) -> None:
         """Make the workers that are missing, end one that is too many."""
-        workers = len(self.children.of_kind("worker"))
+        workers = sum(
+            child.row is None or child.row.state is not State.STOPPING
+            for child in self.children.of_kind("worker")
+        )
         missing = self._missing(workers)
         if missing > 0:
-            self.server.run_n_children_hook(missing)
+            contained(self.server.log, self.server.run_n_children_hook, missing)
             for _ in range(missing):
                 if self.new_worker() is None:
                     return
@@ -119,12 +124,13 @@ class Prefork(Master):
         serving = SerialServing(self.server, row, orders)
         acceptor = Acceptor(self.server)
         requests = self._requests()
-        poller = _Poller(self.listeners, self.server.signals.fileno())
+        poller = _Poller(self.listeners, self.server.signals)
         self.report_idle(row)
         while not orders.drain and serving.served < requests:
-            for listener in poller.wait(orders.heartbeat):
-                if self.server.can_read_hook(listener):
-                    continue
+            pause = acceptor.pause()
+            if pause > 0:
+                self.server.signals.wait(pause)
+            for listener in () if pause > 0 else poller.wait(orders.heartbeat):
                 accepted = acceptor.accept(listener)
                 if accepted is not None:
                     row.state = State.BUSY
@@ -166,15 +172,18 @@ DEFAULT_MAX_SERVERS = 50
 class _Poller:
     """Waits so that one client wakes one worker (EPOLLEXCLUSIVE), and for signals."""
 
-    def __init__(self, listeners: Sequence[Listener], pipe: int) -> None:
+    def __init__(self, listeners: Sequence[Listener], signals: SignalQueue) -> None:
+        self._signals = signals
         self._epoll = select.epoll()
         self._by_fd = {listener.fileno(): listener for listener in listeners}
         exclusive = getattr(select, "EPOLLEXCLUSIVE", 0)
         for descriptor in self._by_fd:
             self._epoll.register(descriptor, select.EPOLLIN | exclusive)
-        self._epoll.register(pipe, select.EPOLLIN)
+        self._epoll.register(signals.fileno(), select.EPOLLIN)
 
     def wait(self, seconds: float) -> list[Listener]:
         """Return the listeners that have a client, or none after that time."""
         events = self._epoll.poll(seconds)
+        if any(fd == self._signals.fileno() for fd, _ in events):
+            self._signals.drain()
         return [self._by_fd[fd] for fd, _ in events if fd in self._by_fd]

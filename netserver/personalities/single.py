@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from netserver import native
 from netserver.errors import ConfigError
 from netserver.personalities.accepting import Acceptor
-from netserver.personalities.base import Personality, Stop
+from netserver.personalities.base import Personality, Stop, contained
 from netserver.personalities.children import ChildTable
 from netserver.personalities.orders import Orders
 from netserver.personalities.serving import SerialServing
@@ -57,26 +57,29 @@ class Single(Personality):
         server.ready()
         while orders.reason is None:
             row.state = State.IDLE
-            for listener in self._readable(listeners):
-                if orders.reason is not None or server.can_read_hook(listener):
+            for listener in self._readable(listeners, acceptor.pause()):
+                if orders.reason is not None:
                     continue
                 accepted = acceptor.accept(listener)
                 if accepted is not None:
                     row.state = State.BUSY
                     serving.serve(*accepted, listener)
-            server.idle_loop_hook()
+            contained(server.log, server.idle_loop_hook)
             orders.stopping()
         orders.stop_jobs()
-        if orders.reason is not Stop.HUP:
-            server.child_finish()
+        server.child_finish()
         return orders.reason
 
-    def _readable(self, listeners: Sequence[Listener]) -> list[Listener]:
+    def _readable(self, listeners: Sequence[Listener], pause: float) -> list[Listener]:
+        """Return the listeners that have a client; none while accepting is pointless."""
         signals = self.server.signals
-        if signals.pending:
+        if pause > 0:
+            signals.wait(pause)
+        if signals.pending or pause > 0:
             return []
         sources: list[Any] = [signals.fileno(), *listeners]
         ready, _, _ = native.select(sources, [], [], TURN)
+        signals.drain()
         return [listener for listener in listeners if listener in ready]
 
 

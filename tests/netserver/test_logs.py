@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -337,3 +337,20 @@ print("clean")
             check=False,
         )
         assert done.stdout == "clean\n", done.stderr
+
+
+def test_a_hook_sees_each_event_and_may_change_it(tmp_path: Path) -> None:
+    """It runs before the line is made and before secrets are hidden; its errors cost nothing."""
+
+    def hook(level: str, event: MutableMapping[str, Any]) -> None:
+        event["seen_at"] = level
+        event["password"] = "open"
+        if event["event"] == "bad":
+            raise RuntimeError
+
+    log = logs.configure(format="json", file=str(tmp_path / "log"), hook=hook)
+    log.info("good")
+    log.error("bad")
+    good, bad = (json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
+    assert (good["event"], good["seen_at"], good["password"]) == ("good", "info", "<secret>")
+    assert (bad["event"], bad["seen_at"]) == ("bad", "error")

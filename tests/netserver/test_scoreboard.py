@@ -99,7 +99,7 @@ def test_another_layout_is_refused(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "board"
     path.write_bytes(header)
     with path.open("r+b") as file, pytest.raises(RestartError, match="layout"):
-        Scoreboard.attach(file.fileno())
+        Scoreboard.attach(os.dup(file.fileno()))
     assert path.read_bytes() == header
 
 

@@ -13,7 +13,6 @@ from netserver import client_flow
 from netserver.echo import EchoServer
 from netserver.endpoints import ListenSpec
 from netserver.errors import ConfigError, LineTooLong, SealedError, ServerStopping
-from netserver.server import NetServer
 from netserver.settings import ServerSettings
 from tests.netserver.certs import make_certificate
 from tests.netserver.pairs import Process
@@ -254,14 +253,14 @@ def test_child_init_hook_may_set_attributes() -> None:
 
 def test_stdin_is_for_inetd_alone() -> None:
     """Elsewhere it is a mistake of the user."""
-    server = NetServer(ServerSettings(listen=("stdin",), log_file="/dev/null"))
+    server = EchoServer(ServerSettings(listen=("stdin",), log_file="/dev/null"))
     with pytest.raises(ConfigError, match="inetd"):
         server.post_configure()
 
 
 def test_settings_may_be_given_instead_of_options() -> None:
     """Then nothing is read from anywhere."""
-    server = NetServer(ServerSettings(timeout=7), argv=["--timeout", "8"])
+    server = EchoServer(ServerSettings(timeout=7), argv=["--timeout", "8"])
     server.configure()
     assert server.settings.timeout == 7
 

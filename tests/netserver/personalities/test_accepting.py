@@ -39,7 +39,7 @@ class Log:
 @pytest.fixture
 def acceptor() -> Iterator[Acceptor]:
     """Return one with a log of its own."""
-    server: Any = SimpleNamespace(log=Log())
+    server: Any = SimpleNamespace(log=Log(), can_read_hook=lambda _: False)
     made = Acceptor(server)
     yield made
     made._spare.close()
@@ -94,7 +94,7 @@ from netserver.listeners import bind
 from netserver.personalities.accepting import Acceptor
 
 log = SimpleNamespace(error=lambda event, **fields: None)
-acceptor = Acceptor(SimpleNamespace(log=log))
+acceptor = Acceptor(SimpleNamespace(log=log, can_read_hook=lambda _: False))
 (listener,) = bind([ListenSpec.parse("127.0.0.1:0")], backlog=5)
 client = socket.create_connection(listener.socket.getsockname(), 10)
 {before}
