@@ -20,7 +20,6 @@ from netserver.endpoints import ListenSpec
 from netserver.errors import (
     ConfigError,
     RestartError,
-    SealedError,
 )
 from netserver.hooks import Hooks
 from netserver.listeners import Listener, bind, handover, write_address_file
@@ -29,6 +28,7 @@ from netserver.personalities import load as load_personality
 from netserver.personalities.base import Personality, Stop
 from netserver.restart import CommandLine, Inheritance
 from netserver.scoreboard import ClientTable, Scoreboard
+from netserver.seal import Sealed
 from netserver.settings import ServerSettings
 from netserver.signals import SignalQueue
 
@@ -45,7 +45,7 @@ SPARE_ROWS = 64
 OWN_DESCRIPTORS = 192
 
 
-class NetServer(ClientFlow):
+class NetServer(Sealed, ClientFlow):
     """A server; a subclass says what to do with a client in ``process_request``.
 
     One object serves all clients: after start-up it is sealed, and setting an attribute raises
@@ -66,7 +66,6 @@ class NetServer(ClientFlow):
         argv: Sequence[str] = (),
         environ: MutableMapping[str, str] | None = None,
     ) -> None:
-        self._sealed = False
         self.prog = prog
         self._argv = argv
         self._environ = os.environ if environ is None else environ
@@ -81,25 +80,6 @@ class NetServer(ClientFlow):
         self._ready_calls: list[Any] = []
         self._published: list[bool] = []
         self._pid_file: PidFile | None = None
-
-    # -- sealing --------------------------------------------------------------------------------
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if getattr(self, "_sealed", False):
-            raise SealedError(
-                f"{type(self).__name__}.{name} is set after start-up: one object serves all;"
-                " keep what belongs to a client on its connection"
-            )
-        super().__setattr__(name, value)
-
-    @final
-    def seal(self) -> None:
-        """Let no attribute be set from now on."""
-        self._sealed = True
-
-    @final
-    def _unseal(self) -> None:
-        object.__setattr__(self, "_sealed", False)
 
     # -- the life of the process ----------------------------------------------------------------
 
@@ -140,7 +120,7 @@ class NetServer(ClientFlow):
             self.seal()
             self._serve_to_the_end()
         except Exception as error:
-            self._unseal()
+            self.unseal()
             self.fatal_hook(error)
             self.shutdown_sockets()
             self._clean_up()
@@ -209,7 +189,7 @@ class NetServer(ClientFlow):
     def _make_boards(self, personality: type[Personality]) -> None:
         settings = self.settings
         counted = settings.max_per_source or getattr(settings, "max_per_user", 0)
-        per_process = self._client_ceiling() if personality.concurrent else 1
+        per_process = settings.max_connections if personality.concurrent else 1
         rows = max(settings.max_servers or 256, settings.workers or 0) + SPARE_ROWS
         if personality.name in ("single", "inetd"):
             rows = 2
@@ -220,9 +200,6 @@ class NetServer(ClientFlow):
         self.clients = ClientTable(
             self.boards, settings.max_per_source, getattr(settings, "max_per_user", 0)
         )
-
-    def _client_ceiling(self) -> int:
-        return self.settings.max_connections
 
     def pre_bind(self) -> None:
         """Go to the background if asked, and take the pid file."""
@@ -380,7 +357,7 @@ class NetServer(ClientFlow):
 
     def child_init(self) -> None:
         """Begin the life of a process that serves: rights first, then ``child_init_hook``."""
-        self._unseal()
+        self.unseal()
         if self.settings.background and self.personality.name != "single":
             let_go_of_terminal()
         self.rights.drop()
