@@ -1,6 +1,6 @@
 """The verbs after login, and those of both states (RFC 1939, 2449, 6856).
 
-A handler returns its reply, whole or (a message over 256 KiB) in blocks, or raises POP3Error. It
+A handler returns its reply, whole or (a message over 64 KiB) in blocks, or raises POP3Error. It
 never writes a reply: the conversation does, in one place.
 """
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pop3.errors import CommandError
 
-BLOCK = 256 * 1024
+BLOCK = 64 * 1024  # from 128 KiB on malloc maps each buffer anew: half the speed
 """Octets in which messages move: they stay in the cache of the processor."""
 
 END = b".\r\n"
