@@ -36,6 +36,8 @@ T = TypeVar("T")
 TURN = 1.0
 # threads a worker uses at most, by what they do: a slow resolver must not hold up logins
 POOLS = {"hash": 2, "disk": 4, "dns": 8}
+# greenlets of a worker that are kept for the next clients
+PARKED = 128
 _EXPIRED = "expired"
 _STOPPED = "stopped"
 
@@ -88,10 +90,11 @@ class _Worker:
         self._clients: set[Connection] = set()
         self._most = server.most_clients
         # several workers on one socket share clients fairly only if none takes many at a time
-        self._batch = 16 if alone else 2
+        self._batch = 16 if alone else 1
         self._served = 0
         self._requests = server.settings.max_requests or 0
         self._accepting: dict[Any, Listener] = {}
+        self._parked: list[Any] = []  # greenlets that wait for their next client
         self._done = Event()
         self._stop_told = False
 
@@ -146,7 +149,20 @@ class _Worker:
         self._row.served = (self._served, len(self._clients))
         if self._requests and self._served >= self._requests:
             self._orders.finish()
-        gevent.spawn_raw(self._serve, connection)
+        if self._parked:
+            self._loop.run_callback(self._parked.pop().switch, connection)
+        else:
+            gevent.spawn_raw(self._serve_all, connection)
+
+    def _serve_all(self, connection: Connection) -> None:
+        """Serve one client after the other: a greenlet's stack is dear to make and to unmap."""
+        while True:
+            self._serve(connection)
+            if len(self._parked) >= PARKED:
+                return
+            self._parked.append(getcurrent())
+            del connection
+            connection = self._hub.switch()
 
     def _serve(self, connection: Connection) -> None:
         self._server.run_client_connection(connection)
