@@ -234,3 +234,23 @@ def test_rules_of_one_listener(start: Start) -> None:
         assert client.recv(64).startswith(b"+OK")
     with socket.create_connection((closed_one[0], int(closed_one[2])), timeout=5) as client:
         assert client.recv(64) == b""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unix_sockets_live_through_a_reload(start: Start, tmp_path: Path, kind: str) -> None:
+    """A UNIX listener serves, is handed over at HUP, and its path is gone after the stop."""
+    path = tmp_path / "pop3.sock"
+    server = start(personality=kind, listen=(f"unix:{path}", "127.0.0.1:0"))
+    make_maildir(server.maildir(), [PLAIN])
+    for _ in range(2):
+        assert server.addresses[0] == f"unix:{path}"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            client.sendall(b"USER anna\r\nPASS secret\r\nSTAT\r\nQUIT\r\n")
+            reply = b"".join(iter(lambda: client.recv(4096), b""))
+        assert b"+OK 1 " in reply
+        server.reload()
+    server.stop()
+    assert not path.exists()
+    assert '"peer":"unix"' in server.log_text()
