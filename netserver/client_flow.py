@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from netserver.access import AccessRules, NameCache, confirmed_names
+from netserver.access import (
+    LOOKUP_LIMIT,
+    AccessRules,
+    NameCache,
+    Verdict,
+    confirmed_names,
+    given_names,
+    within_limit,
+)
+from netserver.access_files import AccessRuleList, RuleFile, TrustedList
+from netserver.endpoints import Address
 from netserver.errors import ConfigError, ConnectionLost, LineTooLong, ServerStopping
 from netserver.hooks import Hooks
 from netserver.listener_tls import TLSContexts
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from netserver.access_files import RunBlocking
     from netserver.connection import Connection
     from netserver.endpoints import ListenSpec
     from netserver.listeners import Listener
+    from netserver.logs import Log
     from netserver.scoreboard import ClientTable
     from netserver.settings import ServerSettings
+
+
+def _at_once(pool: str, function: Callable[..., Any], *args: Any) -> Any:
+    del pool
+    return function(*args)
 
 
 class ClientFlow(Hooks, ABC):
@@ -30,12 +48,25 @@ class ClientFlow(Hooks, ABC):
 
     settings: ServerSettings
     clients: ClientTable
+    log: Log
 
     def prepare_clients(self, specs: Sequence[ListenSpec]) -> None:
         """Make, before any fork, what all clients are measured by; raises ``ConfigError``."""
-        self._names = NameCache()
+        settings = self.settings
+        self._confirmed = NameCache()
+        self._given = NameCache()
         self._rules = {spec.text: self._rules_of(spec) for spec in specs}
-        self._tls = TLSContexts(self.settings, specs, self.alpn)
+        self._access_file: RuleFile[AccessRuleList] | None = None
+        if settings.access_file is not None:
+            self._access_file = RuleFile(
+                "--access-file", settings.access_file, AccessRuleList.parse, self.log
+            )
+        self._trusted_file: RuleFile[TrustedList] | None = None
+        if settings.trusted_file is not None:
+            self._trusted_file = RuleFile(
+                "--trusted-file", settings.trusted_file, TrustedList.parse, self.log
+            )
+        self._tls = TLSContexts(settings, specs, self.alpn)
 
     def _rules_of(self, spec: ListenSpec) -> tuple[AccessRules, ...]:
         """Return the rules for all listeners, and those of this one, which only take away."""
@@ -98,22 +129,92 @@ class ClientFlow(Hooks, ABC):
 
     def allow_deny(self, connection: Connection) -> bool:
         """Return whether the access rules and ``--max-per-source`` let this client in."""
-        if self.settings.max_per_source and not self.clients.claim_source(connection):
+        peer, run_blocking = connection.peer, connection.run_blocking
+        if (
+            self.settings.max_per_source
+            and not self.clients.claim_source(connection)
+            and self.trusted_by(peer, run_blocking) is None
+        ):
             connection.log.info("refused: too many from this address")
             return False
-        for rules in self._rules[connection.listener.spec.text]:
-            verdict = rules.decide(connection.peer, lambda: self._names_of(connection))
+        for _, verdict in self._verdicts(peer, connection.listener.spec.text, run_blocking):
+            for rule in verdict.warnings:
+                connection.log.warning("warned by an access rule", rule=rule)
             if not verdict.allowed:
                 connection.log.info("refused", rule=verdict.rule)
                 return False
         return True
 
-    def _names_of(self, connection: Connection) -> tuple[str, ...]:
-        host = connection.peer.host
-        names = self._names.get(host)
+    @final
+    def trusted_by(self, peer: Address, run_blocking: RunBlocking) -> str | None:
+        """Return the line of ``--trusted-file`` (``path:line: whom``) that trusts a client."""
+        if self._trusted_file is None:
+            return None
+        return self._trusted_file.rules(run_blocking).match(
+            peer, lambda: self._names(self._confirmed, confirmed_names, peer, run_blocking)
+        )
+
+    @final
+    def explain_access(self, host: str, run_blocking: RunBlocking = _at_once) -> str:
+        """Return what each rule would say to a client from this address, at each listener.
+
+        ``host`` is an IP address or ``unix``; ``--max-per-source`` is left out.
+        """
+        peer = Address.of((host, 0), 0) if host != "unix" else Address(host, None)
+        lines = []
+        for listener in self._rules:
+            steps = []
+            for option, verdict in self._verdicts(peer, listener, run_blocking):
+                steps += [f"  {option}: warns, {rule}" for rule in verdict.warnings]
+                word = "goes on" if verdict.allowed else "refused"
+                steps.append(f"  {option}: {word}, {verdict.rule or 'no rule matches'}")
+                if not verdict.allowed:
+                    break
+            may = "may connect" if verdict.allowed else "may not connect"
+            lines += [f"{host} {may} to {listener}", *steps]
+        return "\n".join(lines)
+
+    def _verdicts(
+        self, peer: Address, listener: str, run_blocking: RunBlocking
+    ) -> Iterator[tuple[str, Verdict]]:
+        """Yield what each kind of rule says, in their order; the first that refuses decides."""
+
+        def names() -> tuple[str, ...]:
+            return self._names(self._confirmed, confirmed_names, peer, run_blocking)
+
+        general, *own = self._rules[listener]
+        yield "--allow, --deny", general.decide(peer, names)
+        for rules in own:
+            yield f"--listen {listener}", rules.decide(peer, names)
+        if self._access_file is not None:
+            yield "--access-file", self._access_file.rules(run_blocking).decide(peer, names)
+        if self.settings.reverse_lookup != "off" and peer.host != "unix":
+            yield "--reverse-lookup", self._reverse_lookup(peer, run_blocking)
+
+    def _reverse_lookup(self, peer: Address, run_blocking: RunBlocking) -> Verdict:
+        trusted_by = self.trusted_by(peer, run_blocking)
+        if trusted_by is not None:
+            return Verdict(allowed=True, rule=trusted_by)
+        if self.settings.reverse_lookup == "double":
+            names = self._names(self._confirmed, confirmed_names, peer, run_blocking)
+        else:
+            names = self._names(self._given, given_names, peer, run_blocking)
+        if names:
+            return Verdict(allowed=True, rule=names[0])
+        return Verdict(allowed=False, rule=f"--reverse-lookup {self.settings.reverse_lookup}")
+
+    @staticmethod
+    def _names(
+        cache: NameCache,
+        lookup: Callable[[str], tuple[str, ...]],
+        peer: Address,
+        run_blocking: RunBlocking,
+    ) -> tuple[str, ...]:
+        names = cache.get(peer.host)
         if names is None:
-            names = connection.run_blocking("dns", confirmed_names, host)
-            self._names.put(host, names)
+            until = time.monotonic() + LOOKUP_LIMIT
+            names = run_blocking("dns", within_limit, lookup, peer.host, until)
+            cache.put(peer.host, names)
         return names
 
     def secure(self, connection: Connection) -> None:

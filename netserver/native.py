@@ -4,6 +4,7 @@ A patched `select`, `sleep` or socket makes a hub in the process that calls it, 
 exist where workers are forked. Where nothing is patched these are the plain functions.
 """
 
+import _thread
 import os
 import select as _select
 import signal as _signal
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "allocate_lock",
     "close",
     "fork",
     "getaddrinfo",
@@ -26,6 +28,7 @@ __all__ = [
     "sleep",
     "socket",
     "socketpair",
+    "start_new_thread",
     "waitpid",
     "write",
 ]
@@ -39,6 +42,7 @@ def _original(module: ModuleType, name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from _thread import allocate_lock, start_new_thread
     from os import close, fork, posix_spawn, read, waitpid, write
     from select import poll, select
     from signal import signal as set_handler
@@ -55,6 +59,8 @@ else:
     poll = _original(_select, "poll")
     select = _original(_select, "select")
     getaddrinfo = _original(_socket, "getaddrinfo")
+    start_new_thread = _original(_thread, "start_new_thread")
+    allocate_lock = _original(_thread, "allocate_lock")
     socket = _original(_socket, "socket")
     # gevent's signal.signal keeps SIGCHLD for its own child watchers: no handler would ever run
     set_handler = _original(_signal, "signal")

@@ -113,6 +113,27 @@ class ServerSettings(Settings):
     deny: tuple[str, ...] = option(
         (), repeat=True, metavar="NET", group=_NETWORK, help="who may not connect, even if allowed"
     )
+    access_file: str | None = option(
+        None,
+        metavar="FILE",
+        group=_NETWORK,
+        help="who else may or may not connect: lines of ALLOW, DENY or WARN, and an address, "
+        "a prefix of one, a CIDR, a host name or ALL; the first that matches decides",
+    )
+    trusted_file: str | None = option(
+        None,
+        metavar="FILE",
+        group=_NETWORK,
+        help="who is spared --reverse-lookup and --max-per-source: an address, a prefix of one, "
+        "a CIDR or a host name a line",
+    )
+    reverse_lookup: str = option(
+        "off",
+        choices=("off", "on", "double"),
+        group=_NETWORK,
+        help="refuse clients whose address has no name (on), or none that leads back to it "
+        "(double)",
+    )
 
     max_connections: int = option(
         10000, metavar="N", group=_LIMITS, help="open clients of one gevent process"

@@ -50,7 +50,10 @@ def log_in(
         identity = _identify(server, session, login, secret, apop=apop)
         session.user = identity.user
         session.home = identity.home
-        if not server.clients.claim_user(connection, session.user):
+        if (
+            not server.clients.claim_user(connection, session.user)
+            and server.trusted_by(connection.peer, connection.run_blocking) is None
+        ):
             raise MailboxInUse("too many sessions of this user")  # noqa: TRY301 - same
         open_maildrop(server, session, secret)
     except BaseException as error:

@@ -216,6 +216,7 @@ def make_server(
         ),
         "rights": Rights(),
         "_tls": SimpleNamespace(context=lambda _spec: None),
+        "_trusted_file": None,
         "store": Store(),
     }.items():
         object.__setattr__(server, name, value)
