@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 _MAGIC = b"NSB1"  # the layout's version is part of it
 _HEADER = struct.Struct("=4sIII")  # magic, rows, slots a row, spare
-# native and aligned: the "=" forms write octet by octet, and a reader would see half of a number
-_ROW = struct.Struct("@qddQI28x")  # pid, started, last sign of life, connections served, open now
-_PID = struct.Struct("@q")
-_BEAT = struct.Struct("@d")
-_SERVED = struct.Struct("@QI")
-_BEAT_AT = 16
-_SERVED_AT = 24
+# a row is eight numbers of 8 octets: pid, started, last sign of life, connections served, open now
+_ROW_SIZE = 64
+_PID, _STARTED, _BEAT, _SERVED, _OPEN = range(5)
 KEY = 16
 _FREE = bytes(KEY)
 
@@ -52,11 +48,16 @@ class Scoreboard:
         self.slots = slots
         self._states_at = _HEADER.size
         self._rows_at = self._states_at + (rows + 63) // 64 * 64
-        self._keys_at = self._rows_at + rows * _ROW.size
+        self._keys_at = self._rows_at + rows * _ROW_SIZE
         self._size = self._keys_at + 2 * rows * slots * KEY
         if descriptor >= 0:
             os.ftruncate(descriptor, self._size)
         self.memory = mmap.mmap(descriptor, self._size)
+        # Single numbers go through these views, one store each: struct.pack_into clears the place
+        # first, and another process would now and then read a 0 (a process without a sign of life).
+        self._octets = memoryview(self.memory)
+        self.integers = self._octets.cast("q")
+        self.floats = self._octets.cast("d")
 
     @classmethod
     def create(cls, rows: int, slots: int) -> Scoreboard:
@@ -111,6 +112,8 @@ class Scoreboard:
 
     def close(self) -> None:
         """Unmap it and give the descriptor back."""
+        for view in (self.integers, self.floats, self._octets):
+            view.release()
         self.memory.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
@@ -125,7 +128,7 @@ class Row:
         self.board = board
         self.index = index
         self._state_at = board._states_at + index  # noqa: SLF001 - the two share the layout
-        self._at = board._rows_at + index * _ROW.size  # noqa: SLF001
+        self._at = (board._rows_at + index * _ROW_SIZE) // 8  # noqa: SLF001
 
     @property
     def state(self) -> State:
@@ -139,36 +142,37 @@ class Row:
     @property
     def pid(self) -> int:
         """The process's id."""
-        pid: int = _PID.unpack_from(self.board.memory, self._at)[0]
-        return pid
+        return self.board.integers[self._at + _PID]
 
     @pid.setter
     def pid(self, pid: int) -> None:
-        _PID.pack_into(self.board.memory, self._at, pid)
+        self.board.integers[self._at + _PID] = pid
 
     @property
     def beat(self) -> float:
         """When the process last showed that it lives, in monotonic seconds."""
-        beat: float = _BEAT.unpack_from(self.board.memory, self._at + _BEAT_AT)[0]
-        return beat
+        return self.board.floats[self._at + _BEAT]
 
     @beat.setter
     def beat(self, now: float) -> None:
-        _BEAT.pack_into(self.board.memory, self._at + _BEAT_AT, now)
+        self.board.floats[self._at + _BEAT] = now
 
     @property
     def served(self) -> tuple[int, int]:
         """How many connections it has served, and how many are open now."""
-        served, now = _SERVED.unpack_from(self.board.memory, self._at + _SERVED_AT)
-        return served, now
+        integers = self.board.integers
+        return integers[self._at + _SERVED], integers[self._at + _OPEN]
 
     @served.setter
     def served(self, counts: tuple[int, int]) -> None:
-        _SERVED.pack_into(self.board.memory, self._at + _SERVED_AT, *counts)
+        self.board.integers[self._at + _SERVED], self.board.integers[self._at + _OPEN] = counts
 
     def begin(self, now: float) -> None:
         """Take the row for a process that is about to be made."""
-        _ROW.pack_into(self.board.memory, self._at, 0, now, now, 0, 0)
+        self.pid = 0
+        self.board.floats[self._at + _STARTED] = now
+        self.beat = now
+        self.served = (0, 0)
         self.state = State.STARTING
 
     def clear(self) -> None:

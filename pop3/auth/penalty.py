@@ -21,8 +21,7 @@ _SLOTS = 4096
 _PROBES = 8
 _MAGIC = b"penalty1"
 _HEADER = struct.Struct("@8s16sd")  # magic, key of the hashes, time of the last failure of all
-_LAST_FAILURE = struct.Struct("@d")
-_LAST_FAILURE_AT = 24
+_LAST_FAILURE = 3  # the place of that time among the numbers of 8 octets
 # key, time of the last failure (CLOCK_MONOTONIC, the same for all processes), its password, count
 # native, so that another process sees a number whole and not half written
 _SLOT = struct.Struct("@8sd4sH10x")
@@ -68,6 +67,8 @@ class PenaltyTable:
         self._first_delay = first_delay
         self._trusted: list[_Network] = [ipaddress.ip_network(net) for net in trusted]
         self._clock = clock
+        # single numbers go through this view: pack_into clears the place before it writes
+        self._times = self._memory[:SIZE].cast("d")
         magic, self._key, _ = _HEADER.unpack_from(self._memory)
         if magic != _MAGIC:
             # Keyed hashes: nobody can aim at somebody else's slot, or read names out of the memory.
@@ -78,8 +79,7 @@ class PenaltyTable:
     @property
     def is_calm(self) -> bool:
         """Whether nobody has failed lately: nobody has to wait then, and 10 µs are saved."""
-        last: float = _LAST_FAILURE.unpack_from(self._memory, _LAST_FAILURE_AT)[0]
-        return self._clock() - last >= DECAY
+        return self._clock() - self._times[_LAST_FAILURE] >= DECAY
 
     def address_key(self, host: str) -> bytes:
         """Return the `address_key` of the other methods for a peer; b"" (no penalty) if trusted."""
@@ -167,8 +167,8 @@ class PenaltyTable:
                 count -= 1
         count = min(count + 1, _MAX_COUNT)
         now = self._clock()
-        _SLOT.pack_into(self._memory, offset, key, now, attempt, count)
-        _LAST_FAILURE.pack_into(self._memory, _LAST_FAILURE_AT, now)
+        self._put(offset, key, now, attempt, count)
+        self._times[_LAST_FAILURE] = now
         return count
 
     def _reduce(self, key: bytes, count: int) -> None:
@@ -176,10 +176,14 @@ class PenaltyTable:
         if offset is None:
             return
         if count == 0:
-            _SLOT.pack_into(self._memory, offset, b"", 0.0, b"", 0)
+            self._put(offset, b"", 0.0, b"", 0)
             return
         _, when, attempt, _ = _SLOT.unpack_from(self._memory, offset)
-        _SLOT.pack_into(self._memory, offset, key, when, attempt, count)
+        self._put(offset, key, when, attempt, count)
+
+    def _put(self, offset: int, key: bytes, when: float, attempt: bytes, count: int) -> None:
+        # in one piece: pack_into would show others an empty slot for a moment
+        self._memory[offset : offset + _SLOT.size] = _SLOT.pack(key, when, attempt, count)
 
 
 def _octets(user: str) -> bytes:
