@@ -256,3 +256,28 @@ def test_the_limit_holds_when_all_come_at_once() -> None:
         cwd=ROOT,
     )
     assert 1 <= int(done.stdout) <= 20
+
+
+def test_a_sign_of_life_is_never_seen_half_written() -> None:
+    """A reader beside a writer sees the time before or the time after, never a 0 in between."""
+    code = """
+import os, time
+from netserver.scoreboard import Scoreboard
+row = Scoreboard.create(2, 0).row(1)
+row.begin(time.monotonic())
+end = time.monotonic() + 1
+child = os.fork()
+while time.monotonic() < end:
+    for _ in range(500):
+        if child == 0:
+            row.beat = time.monotonic()
+        else:
+            assert time.monotonic() - row.beat < 30, "a number in pieces"
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=50, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
