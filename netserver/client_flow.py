@@ -145,6 +145,16 @@ class ClientFlow(Hooks, ABC):
                 return False
         return True
 
+    def refresh_files(self) -> None:
+        """Look whether files of rules changed; runs in the master before it makes a child.
+
+        Else a child would begin with what the master read when it started: a rule or a user that
+        was taken away since would be back for a while.
+        """
+        for file in (self._access_file, self._trusted_file):
+            if file is not None:
+                file.rules(_at_once)
+
     @final
     def trusted_by(self, peer: Address, run_blocking: RunBlocking) -> str | None:
         """Return the line of ``--trusted-file`` (``path:line: whom``) that trusts a client."""

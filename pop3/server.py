@@ -156,11 +156,17 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         if self.delete_policy == "hide" or settings.chroot is not None:
             self.state.prepare()  # once for all, and before the libraries are out of reach
 
+    def refresh_files(self) -> None:
+        """Look whether the users changed as well."""
+        super().refresh_files()
+        if self.chain is not None:
+            self.chain.refresh()
+
     def check_rights(self) -> None:
         """See whether those who serve can use the state. Raises ConfigError."""
         super().check_rights()
         if not os.access(self.state_directory, os.W_OK | os.X_OK):
-            raise ConfigError(f"--state: {self.state_directory} is not writable for who serves")
+            raise ConfigError(f"--state: {self.state_directory} is not writable for who serves; chown it")
 
     def child_finish(self) -> None:
         """Close what this process has open."""

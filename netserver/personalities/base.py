@@ -57,6 +57,9 @@ class ServerCore(Protocol):
     def can_read_hook(self, listener: Listener) -> bool:
         """Whether to leave this accept to others."""
 
+    def refresh_files(self) -> None:
+        """Look whether files changed that a child begins with."""
+
     def pre_fork_hook(self) -> None:
         """Run in the master before each fork."""
 

@@ -86,6 +86,7 @@ class ChildTable:
         Signals wait while there is no handler for them: none may be lost or meet the wrong one.
         """
         server = self._server
+        contained(server.log, server.refresh_files)
         contained(server.log, server.pre_fork_hook)
         row.begin(time.monotonic())
         server.signals.block()

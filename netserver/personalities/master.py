@@ -108,6 +108,7 @@ class Master(Personality):
             self._watch(now)
             self._announce()
             self._tend_old(now)
+            contained(self.server.log, self.server.refresh_files)
             contained(self.server.log, self.server.idle_loop_hook)
             self.wait()
             # the order to stop at once goes before all others that came with it

@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from netserver.errors import ConfigError
 from pop3.auth import schemes
@@ -52,6 +52,9 @@ class Backend(ABC):
     def check(self) -> None:  # noqa: B027 - not every backend has something to read
         """Read what is needed while all rights are there; ConfigError if that fails."""
 
+    def refresh(self) -> None:  # noqa: B027 - same
+        """Look whether what was read is still true."""
+
     @abstractmethod
     def lookup(self, login: LoginName, run_blocking: RunBlocking) -> Identity | None:
         """Tell who this is without a password, None if unknown here."""
@@ -88,6 +91,10 @@ class PasswdFile(Backend):
     def check(self) -> None:
         """Read the file."""
         self._file.load()
+
+    def refresh(self) -> None:
+        """Read the file again if it changed."""
+        self._users(_directly)
 
     def lookup(self, login: LoginName, run_blocking: RunBlocking) -> Identity | None:
         """Find the user's line."""
@@ -221,6 +228,14 @@ class AuthChain:
             except ConfigError as error:
                 raise ConfigError(f"auth {backend.name}: {error}") from None
 
+    def refresh(self) -> None:
+        """Let each backend look whether what it has read is still true.
+
+        For the process that makes the others: what it knows is what they begin with.
+        """
+        for backend in self.backends:
+            backend.refresh()
+
     def lookup(self, login: LoginName, run_blocking: RunBlocking) -> Identity | None:
         """Tell who this is without a password: for the operator's questions, never for a login."""
         for backend in self.backends:
@@ -245,6 +260,11 @@ class AuthChain:
         except AuthFailed:
             pass  # whatever its text was
         raise AuthFailed
+
+
+def _directly(pool: str, function: Callable[..., Any], *args: Any) -> Any:
+    del pool
+    return function(*args)
 
 
 def _known() -> str:

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Start
 from tests.netserver.certs import make_certificate
 from tests.support.maildirs import PLAIN, make_maildir, stored_messages
-from tests.support.processes import marked, wait_until
+from tests.support.processes import children_of, marked, wait_until
 from tests.support.servers import ROOT, environment, write_users
 from tests.support.wire import Wire
 
@@ -272,3 +272,27 @@ def test_a_start_that_fails_late_leaves_no_worker(tmp_path: Path, kind: str) -> 
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
     assert marked(f"WHOSE={tmp_path}") == []
+
+
+@pytest.mark.parametrize("kind", ["fork", "prefork", "gevent"])
+def test_a_user_who_was_removed_stays_removed(start: Start, kind: str) -> None:
+    """Not even a worker made after the file was spoiled begins with the users of the start."""
+    server = start(personality=kind, users={"anna": "secret", "bert": "secret"})
+    users = server.home / "users"
+    with server.session("bert") as wire:
+        wire.quit()
+    write_users(users, {"anna": "secret"})
+
+    def refused() -> bool:
+        with server.connect() as wire:
+            wire.send(b"USER bert\r\nPASS secret\r\n")
+            wire.line()
+            return wire.line().startswith(b"-ERR [AUTH]")
+
+    wait_until(refused, 10, "the change")
+    time.sleep(1.2)  # a look a second: the master has had its own by now
+    users.write_text("this is no line of users\n")
+    for pid in children_of(server.pid):
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(5):
+        assert refused()
