@@ -166,7 +166,9 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         """See whether those who serve can use the state. Raises ConfigError."""
         super().check_rights()
         if not os.access(self.state_directory, os.W_OK | os.X_OK):
-            raise ConfigError(f"--state: {self.state_directory} is not writable for who serves; chown it")
+            raise ConfigError(
+                f"--state: {self.state_directory} is not writable for who serves; chown it"
+            )
 
     def child_finish(self) -> None:
         """Close what this process has open."""
