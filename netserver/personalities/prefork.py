@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from netserver.signals import SignalQueue
 
 MAX_REQUESTS = 1000
+# seconds after which an idle worker looks for clients unasked
+LONGEST_WAIT = 1.0
 # seconds between two looks for workers too many; they are ended one at a time
 CHECK_FOR_WAITING = 10.0
 
@@ -183,7 +185,10 @@ class _Poller:
 
     def wait(self, seconds: float) -> list[Listener]:
         """Return the listeners that have a client, or none after that time."""
-        events = self._epoll.poll(seconds)
+        events = self._epoll.poll(min(seconds, LONGEST_WAIT))
+        if not events:
+            # whoever was woken for a client may have died of it, and nobody else was
+            return list(self._by_fd.values())
         if any(fd == self._signals.fileno() for fd, _ in events):
             self._signals.drain()
         return [self._by_fd[fd] for fd, _ in events if fd in self._by_fd]
