@@ -13,8 +13,16 @@ programs=(
     mpop:mpop
     openssl:openssl
     strace:strace
+    pg_createcluster:postgresql
+    slapd:slapd
+    ldapadd:ldap-utils
+    haproxy:haproxy
+    chromium:chromium
+    chromedriver:chromium-driver
 )
 
+# some of them are no user's commands
+PATH=$PATH:/usr/sbin
 missing=()
 for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
