@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from netserver.personalities.orders import Orders
-from netserver.scoreboard import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 def run(server: ServerCore, row: Row, job: Callable[[], None], seconds: float) -> None:
     """Call ``job`` each ``seconds`` until told to stop; an error ends no more than one call."""
     orders = Orders(server, row, os.getppid())
-    row.state = State.STOPPING  # it serves nobody and must not be counted as idle
     while not orders.drain:
         started = time.monotonic()
         orders.beat()

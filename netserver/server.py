@@ -26,6 +26,7 @@ from netserver.listeners import Listener, bind, handover, write_address_file
 from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
 from netserver.personalities.base import Personality, Stop
+from netserver.personalities.side import SideChild
 from netserver.restart import CommandLine, Inheritance
 from netserver.scoreboard import ClientTable, Scoreboard
 from netserver.seal import Sealed
@@ -192,7 +193,7 @@ class NetServer(Sealed, ClientFlow):
         per_process = settings.max_connections if personality.concurrent else 1
         rows = max(settings.max_servers or 256, settings.workers or 0) + SPARE_ROWS
         if personality.name in ("single", "inetd"):
-            rows = 2
+            rows = 1 + SPARE_ROWS
         self.boards[:] = [Scoreboard.create(rows, per_process if counted else 0)]
         for descriptor in self.inheritance.boards:
             with suppress(RestartError, OSError):
@@ -335,12 +336,11 @@ class NetServer(Sealed, ClientFlow):
     def _exec_again(self) -> None:
         systemd.notify(RELOADING=1)
         self.restart_close_hook()
-        personality = self.personality
-        children = getattr(personality, "children", ())
+        children = self.personality.children.bequest()
         self.log.info("reload: replacing the process image", children=len(children))
         inheritance = Inheritance(
             listeners=handover(self.listeners),
-            children=[(child.pid, child.kind) for child in children],
+            children=children,
             boards=[board.descriptor for board in self.boards if board.descriptor >= 0],
             pid_file=None if self._pid_file is None else self._pid_file.fd,
         )
@@ -380,16 +380,14 @@ class NetServer(Sealed, ClientFlow):
         """End the life of a process that served."""
         self.child_finish_hook()
 
-    def has_jobs(self) -> bool:
-        """Whether there is periodic work."""
+    def side_children(self) -> list[SideChild]:
+        """Return the children there are to be beside those that serve; call super."""
         overridden = type(self).run_dequeue is not Hooks.run_dequeue
-        return overridden and self.settings.check_for_dequeue > 0
+        if overridden and self.settings.check_for_dequeue > 0:
+            return [SideChild("jobs", self._run_jobs)]
+        return []
 
-    @final
-    def run_jobs(self, row: Row) -> None:
-        """Be the jobs child."""
-        for listener in self.listeners:
-            listener.close()
+    def _run_jobs(self, row: Row) -> None:
         self.child_init()
         try:
             jobs.run(self, row, self.run_dequeue, self.settings.check_for_dequeue)

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from netserver.connection import Connection
     from netserver.listeners import Listener
     from netserver.logs import Log
+    from netserver.personalities.children import ChildTable
+    from netserver.personalities.side import SideChild
     from netserver.restart import Inheritance
-    from netserver.scoreboard import ClientTable, Row, Scoreboard
+    from netserver.scoreboard import ClientTable, Scoreboard
     from netserver.settings import ServerSettings
     from netserver.signals import SignalQueue
 
@@ -87,11 +89,8 @@ class ServerCore(Protocol):
     def post_child_cleanup_hook(self) -> None:
         """Run in the master when all children have ended."""
 
-    def has_jobs(self) -> bool:
-        """Whether ``run_dequeue`` has something to do."""
-
-    def run_jobs(self, row: Row) -> None:
-        """Run, in the jobs child, until it is told to stop."""
+    def side_children(self) -> list[SideChild]:
+        """Which children there are beside those that serve clients."""
 
     def config_is_good(self) -> bool:
         """Whether a new process image would start; takes as long as a start does."""
@@ -121,6 +120,7 @@ class Personality(ABC):
     name: ClassVar[str]
     concurrent: ClassVar[bool]  # many connections in one process
     per_connection_process: ClassVar[bool]  # a login may change the process's user
+    children: ChildTable
 
     def __init__(self, server: ServerCore) -> None:
         self.server = server

@@ -14,6 +14,7 @@ from netserver import native
 from netserver.errors import NetServerError
 from netserver.personalities.base import contained
 from netserver.personalities.orders import IGNORED
+from netserver.personalities.predecessors import OUTLIVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,10 +31,11 @@ class Child:
     """One child process."""
 
     pid: int
-    kind: str  # "worker", "client", "jobs", "check"
+    kind: str  # "worker", "client", "leaving", "check", or a side child's
     row: Row | None
     born: float
     inherited: bool = False  # made by the process image before the last restart
+    outlives: bool = False  # a side child that those who serve may still ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,13 @@ class ChildTable:
     def adopt(self, children: Iterable[tuple[int, str]]) -> None:
         """Enter the children that the process image before this one left."""
         for pid, kind in children:
-            self._children[pid] = Child(pid, kind, None, time.monotonic(), inherited=True)
+            self._children[pid] = Child(
+                pid, kind, None, time.monotonic(), inherited=True, outlives=kind == OUTLIVING
+            )
+
+    def bequest(self) -> list[tuple[int, str]]:
+        """Return what the next process image has to know of them."""
+        return [(child.pid, OUTLIVING if child.outlives else child.kind) for child in self]
 
     def reap(self) -> list[Exit]:
         """Return how children ended since the last call; of others the hook is told."""

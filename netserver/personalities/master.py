@@ -6,16 +6,19 @@ import gc
 import os
 import signal
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from netserver.errors import PrivilegeError
 from netserver.personalities.base import Personality, Stop, contained
 from netserver.personalities.children import Child, ChildTable, Exit
 from netserver.personalities.orders import Orders
+from netserver.personalities.predecessors import LAST_CHANCE, SERVING, Predecessors
+from netserver.personalities.side import SideChildren
 from netserver.scoreboard import Row, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from netserver.listeners import Listener
     from netserver.personalities.base import ServerCore
@@ -23,14 +26,11 @@ if TYPE_CHECKING:
 # seconds between two looks at the children when no signal comes
 TURN = 1.0
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT)
-_SERVING = ("worker", "client", "leaving")
 # a child that ends badly this soon after its birth is a sign of more to come: wait before the next
 YOUNG = 1.0
 LONGEST_BACK_OFF = 30.0
 # after so many seconds without a failure the next one is the first again
 PEACE = 60.0
-# seconds between the order to stop at once and the kill
-LAST_CHANCE = 5.0
 
 
 class Master(Personality):
@@ -51,14 +51,14 @@ class Master(Personality):
         self._last_failure = 0.0
         self._no_fork = False
         self._not_before = 0.0
-        self._jobs_not_before = 0.0
-        self._old_deadlines: list[tuple[float, int]] = []  # when old children get which signal
+        self._predecessors = Predecessors(server, self.children)
+        self._side = SideChildren(server, self.children, (), ())
 
     # -- for subclasses -------------------------------------------------------------------------
 
+    @abstractmethod
     def tend(self, now: float) -> None:
         """Make or end children, so that there are as many as wanted."""
-        raise NotImplementedError
 
     def wait(self) -> None:
         """Return when a signal came, or something else has to be looked at."""
@@ -72,6 +72,8 @@ class Master(Personality):
         for child in self.children.of_kind("worker", "jobs"):
             child.kind = "leaving"  # it counts no longer: its place is free for the next
             self.children.tell(signal.SIGQUIT, [child])
+        others = [child for child in self.children if child.kind not in ("check", *SERVING)]
+        self.children.tell(signal.SIGUSR1, others)
 
     def is_serving(self) -> bool:
         """Whether clients are served now."""
@@ -84,9 +86,8 @@ class Master(Personality):
         """Run until a signal says stop."""
         self.listeners = listeners
         self.pid = os.getpid()  # not before: --background has forked in between
-        self.children.adopt(self.server.inheritance.children)
-        self.server.inheritance.children.clear()
-        self.children.tell(signal.SIGTERM, self.children.of_kind("jobs", "check", inherited=True))
+        self._predecessors.adopt()
+        self._side = SideChildren(self.server, self.children, listeners)
         # what exists now is never looked at again by a child's collector, so its pages stay shared
         gc.collect()
         gc.freeze()
@@ -102,12 +103,12 @@ class Master(Personality):
             now = time.monotonic()
             if self._reap(now):
                 return Stop.HUP
+            self._side.tend(now)  # first: who serves may ask them
             if now >= self._not_before:
                 self.tend(now)
-            self._tend_jobs(now)
             self._watch(now)
             self._announce()
-            self._tend_old(now)
+            self._predecessors.tend(now)
             contained(self.server.log, self.server.refresh_files)
             contained(self.server.log, self.server.idle_loop_hook)
             self.wait()
@@ -142,7 +143,7 @@ class Master(Personality):
         if not self._announced and self.is_serving():
             self._announced = True
             self.server.ready()
-            self._retire()
+            self._predecessors.retire()
 
     # -- children -------------------------------------------------------------------------------
 
@@ -174,9 +175,9 @@ class Master(Personality):
         for listener in self.listeners:
             listener.close()
 
+    @abstractmethod
     def work(self, row: Row, orders: Orders) -> None:
         """Serve, in the child, until the orders say otherwise."""
-        raise NotImplementedError
 
     def _reap(self, now: float) -> bool:
         """Deal with ended children; True when the new configuration has been found good."""
@@ -201,8 +202,7 @@ class Master(Personality):
             # clients of the image before this one may finish
             self._end(Stop.QUIT if self.server.inheritance.restarted else Stop.TERM)
             raise PrivilegeError("no worker can start; the log says why")
-        if child.kind == "jobs":
-            self._jobs_not_before = now + LONGEST_BACK_OFF
+        self._side.failed(child, now)
         return child.kind == "worker" and now - child.born < YOUNG
 
     def _back_off(self, now: float) -> None:
@@ -218,19 +218,10 @@ class Master(Personality):
         if not limit:
             return
         for child in self.children:
-            if child.row is not None and now - child.row.beat > limit and child.kind != "jobs":
+            watched = child.row is not None and (child.kind in SERVING or child.outlives)
+            if watched and child.row is not None and now - child.row.beat > limit:
                 self.server.log.error("no sign of life, killed", child=child.pid, kind=child.kind)
                 self.children.tell(signal.SIGKILL, [child])
-
-    def _tend_jobs(self, now: float) -> None:
-        if now < self._jobs_not_before or not self.server.has_jobs():
-            return
-        if not self.children.of_kind("jobs"):
-            index = self.server.boards[0].free_row()
-            if index is not None:
-                self._jobs_not_before = now + TURN
-                row = self.server.boards[0].row(index)
-                self.children.fork("jobs", row, lambda: self.server.run_jobs(row))
 
     # -- restart --------------------------------------------------------------------------------
 
@@ -251,26 +242,6 @@ class Master(Personality):
         self.server.reload_refused()
         return False
 
-    def _retire(self) -> None:
-        """Let the children of the image before this one finish, now that ours serve."""
-        old = self.children.of_kind(*_SERVING, inherited=True)
-        if not old:
-            return
-        self.children.tell(signal.SIGQUIT, old)
-        patience = time.monotonic() + self.server.settings.graceful_timeout
-        self._old_deadlines = [
-            (patience, signal.SIGTERM),
-            (patience + LAST_CHANCE, signal.SIGKILL),
-        ]
-
-    def _tend_old(self, now: float) -> None:
-        while self._old_deadlines and self._old_deadlines[0][0] <= now:
-            _, number = self._old_deadlines.pop(0)
-            self.children.tell(number, self.children.of_kind(*_SERVING, inherited=True))
-        if len(self.server.boards) > 1 and not any(child.inherited for child in self.children):
-            while len(self.server.boards) > 1:
-                self.server.boards.pop().close()
-
     # -- the end --------------------------------------------------------------------------------
 
     def _end(self, stop: Stop) -> None:
@@ -279,19 +250,21 @@ class Master(Personality):
         self._close_listeners()
         patience = self.server.settings.graceful_timeout
         if stop is Stop.QUIT:
-            self._tell_and_wait(signal.SIGQUIT, patience)
+            self._tell_and_wait(signal.SIGQUIT, patience, lambda child: not child.outlives)
         self._tell_and_wait(signal.SIGTERM, LAST_CHANCE if stop is Stop.QUIT else patience)
         if len(self.children):
             self.server.log.error("killed what would not stop", children=len(self.children))
             self._tell_and_wait(signal.SIGKILL, LAST_CHANCE)
         contained(self.server.log, self.server.post_child_cleanup_hook)
 
-    def _tell_and_wait(self, number: int, seconds: float) -> None:
-        """Send a signal to all children; return when all have ended, or after that time.
+    def _tell_and_wait(
+        self, number: int, seconds: float, whom: Callable[[Child], bool] = lambda _: True
+    ) -> None:
+        """Send a signal to children; return when these have ended, or after that time.
 
         A TERM that comes meanwhile cuts the patience short.
         """
-        self.children.tell(number, self.children)
+        self.children.tell(number, filter(whom, self.children))
         end = time.monotonic() + seconds
         while True:
             for ended in self.children.reap():
@@ -299,7 +272,7 @@ class Master(Personality):
                     how = str(ended)
                     self.server.log.warning("child ended badly", child=ended.child.pid, how=how)
             left = end - time.monotonic()
-            if not len(self.children) or left <= 0:
+            if not any(map(whom, self.children)) or left <= 0:
                 return
             self.server.signals.wait(min(left, TURN))
             if number == signal.SIGQUIT and {signal.SIGTERM, signal.SIGINT} & set(

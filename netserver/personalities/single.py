@@ -11,9 +11,11 @@ from netserver import native
 from netserver.errors import ConfigError
 from netserver.personalities.accepting import Acceptor
 from netserver.personalities.base import Personality, Stop, contained
-from netserver.personalities.children import ChildTable
+from netserver.personalities.children import ChildTable, Exit
 from netserver.personalities.orders import Orders
+from netserver.personalities.predecessors import Predecessors
 from netserver.personalities.serving import SerialServing
+from netserver.personalities.side import SideChildren
 from netserver.scoreboard import State
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 # seconds between two looks at the clock when nobody comes
 TURN = 5.0
+_CAN_FORK = hasattr(os, "fork")
 
 
 class Single(Personality):
@@ -41,6 +44,10 @@ class Single(Personality):
         if settings.workers not in (None, 1):
             raise ConfigError("--workers: the personality single has one process")
 
+    def __init__(self, server: ServerCore) -> None:
+        super().__init__(server)
+        self.children = ChildTable(server)
+
     def serve(self, listeners: Sequence[Listener]) -> Stop:
         """Serve until a signal says stop."""
         server = self.server
@@ -48,13 +55,17 @@ class Single(Personality):
         row.begin(time.monotonic())
         row.pid = os.getpid()
         server.clients.use(row)
-        orders = _SingleOrders(server, row)
-        orders.start_jobs()
+        orders = _SingleOrders(server, row, self.children)
+        side = SideChildren(server, self.children, listeners, None if _CAN_FORK else ())
+        predecessors = Predecessors(server, self.children)
+        predecessors.adopt()
+        side.tend(time.monotonic())  # while this process has the rights that they may need
         server.publish()  # while this process may write where the others who read it look
         server.child_init()
         serving = SerialServing(server, row, orders)
         acceptor = Acceptor(server)
         server.ready()
+        predecessors.retire()
         while orders.reason is None:
             row.state = State.IDLE
             for listener in self._readable(listeners, acceptor.pause()):
@@ -66,7 +77,15 @@ class Single(Personality):
                     serving.serve(*accepted, listener)
             contained(server.log, server.idle_loop_hook)
             orders.stopping()
-        orders.stop_jobs()
+            now = time.monotonic()
+            for ended in orders.ended_badly():
+                server.log.error("child ended badly", kind=ended.child.kind, how=str(ended))
+                side.failed(ended.child, now)
+            if orders.reason is None:
+                side.tend(now)
+                predecessors.tend(now)
+        if orders.reason is not Stop.HUP:
+            self.children.tell(signal.SIGTERM, self.children)
         server.child_finish()
         return orders.reason
 
@@ -86,20 +105,16 @@ class Single(Personality):
 class _SingleOrders(Orders):
     """Master and worker in one: TERM and INT stop at once, QUIT and HUP after the client."""
 
-    def __init__(self, server: ServerCore, row: Row) -> None:
+    def __init__(self, server: ServerCore, row: Row, children: ChildTable) -> None:
         super().__init__(server, row, 0)
         self.reason: Stop | None = None
-        self._children = ChildTable(server)
+        self._children = children
+        self._bad_ends: list[Exit] = []
 
-    def start_jobs(self) -> None:
-        """Make the child that runs periodic work, if there is any to run."""
-        if self._server.has_jobs() and hasattr(os, "fork"):
-            row = self._server.boards[0].row(1)
-            self._children.fork("jobs", row, lambda: self._server.run_jobs(row))
-
-    def stop_jobs(self) -> None:
-        """End that child."""
-        self._children.tell(signal.SIGTERM, self._children)
+    def ended_badly(self) -> list[Exit]:
+        """Return how children failed since the last call."""
+        bad, self._bad_ends = self._bad_ends, []
+        return bad
 
     def look(self) -> None:
         """Deal with the signals that came."""
@@ -113,10 +128,9 @@ class _SingleOrders(Orders):
                     self.reason = self.reason or Stop.HUP
             elif number == getattr(signal, "SIGUSR1", None):
                 self._server.reopen_logs()
+                self._children.tell(number, self._children)
             elif number == getattr(signal, "SIGCHLD", None) and len(self._children):
-                for ended in self._children.reap():
-                    if not ended.clean:
-                        self._server.log.error("the jobs child ended badly", how=str(ended))
+                self._bad_ends += [ended for ended in self._children.reap() if not ended.clean]
 
     def beat(self) -> None:
         """Nobody watches."""

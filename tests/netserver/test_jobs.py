@@ -25,7 +25,7 @@ RUN = """
 import os, signal, sys, time
 from types import SimpleNamespace
 from netserver import jobs
-from netserver.scoreboard import Scoreboard, State
+from netserver.scoreboard import Scoreboard
 from netserver.settings import ServerSettings
 from netserver.signals import SignalQueue
 
@@ -49,7 +49,7 @@ def job():
     {job}
 
 jobs.run(server, row, job, {seconds})
-say("ended", row.state is State.STOPPING, row.beat > 0)
+say("ended", row.beat > 0)
 """
 
 
@@ -92,7 +92,7 @@ def test_an_error_ends_no_more_than_one_call(work: Work) -> None:
     child = work("raise RuntimeError('broken')", 0.05)
     failed = "periodic work failed RuntimeError('broken')"
     assert lines(child, 4) == ["call 1", failed, "call 2", failed]
-    assert stop(child)[-2] == "ended True True"
+    assert stop(child)[-2] == "ended True"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
@@ -100,13 +100,13 @@ def test_it_stops_at_once_when_idle(work: Work, number: int) -> None:
     """TERM and QUIT end the wait for the next call, however far that is."""
     child = work("pass", 3600)
     assert lines(child, 1) == ["call 1"]
-    assert stop(child, number) == ["ended True True", ""]
+    assert stop(child, number) == ["ended True", ""]
 
 
 def test_a_call_is_finished_before_the_stop(work: Work) -> None:
     """A signal amid the work does not tear it."""
     child = work("signal.raise_signal(signal.SIGTERM); say('whole')", 3600)
-    assert lines(child, 3) == ["call 1", "whole", "ended True True"]
+    assert lines(child, 3) == ["call 1", "whole", "ended True"]
     child.communicate(timeout=10)
     assert child.returncode == 0
 
@@ -115,7 +115,7 @@ def test_work_that_is_always_late_can_be_stopped(work: Work) -> None:
     """Where each call takes longer than the time between two, TERM is heard all the same."""
     child = work("time.sleep(0.1)", 0.01)
     assert lines(child, 2) == ["call 1", "call 2"]
-    assert stop(child)[-2] == "ended True True"
+    assert stop(child)[-2] == "ended True"
 
 
 def test_it_ends_when_its_parent_has_gone() -> None:
@@ -128,7 +128,7 @@ def test_it_ends_when_its_parent_has_gone() -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == b"call 1\n"
         out, _ = child.communicate(b"x", timeout=20)
-    assert out.endswith(b"ended True True\n")
+    assert out.endswith(b"ended True\n")
 
 
 # -- under the personalities ----------------------------------------------------------------------
