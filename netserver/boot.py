@@ -148,6 +148,32 @@ def prepare(personality: str) -> None:
             monkey.patch_all()
 
 
+def patch_first(prog: str, personality: str) -> None:
+    """Start a script anew, patched, if it would run under gevent; returns if there is no need.
+
+    The script has imported its server class, and with it what must be patched before; gevent's own
+    runner patches and then runs the script.  `personality` is the default.  Raises ConfigError.
+    """
+    chosen = load(
+        _Personality,
+        prog=prog,
+        argv=sys.argv[1:],
+        environ=os.environ,
+        defaults={"personality": personality},
+        ignore_unknown=True,
+    ).settings
+    if choose_personality(chosen.personality) != "gevent" or sys.argv[0] not in sys.orig_argv:
+        return
+    from gevent import monkey  # noqa: PLC0415 - only where it is asked for
+
+    if not monkey.is_module_patched("socket"):
+        at = sys.orig_argv.index(sys.argv[0])
+        before, script = sys.orig_argv[1:at], sys.orig_argv[at:]
+        os.execv(  # noqa: S606 - our own command line
+            sys.executable, [sys.executable, *before, "-m", "gevent.monkey", *script]
+        )
+
+
 def resolve(
     name: str, sources: Mapping[str, str], group: str | None = None, *, where: str = "source"
 ) -> Any:

@@ -7,12 +7,13 @@ import os
 import sys
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from netserver import native
 from netserver.errors import ConfigError, RestartError
 from netserver.listeners import bind
+from netserver.pid_file import PidFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from netserver.signals import SignalQueue
 
 VARIABLE = "NETSERVER_INHERITANCE"
-# for the process that checks the configuration before a restart: the places that are bound now
+# for the process that checks the configuration before a restart: see Rehearsal
 REHEARSAL = "NETSERVER_REHEARSAL"
 
 
@@ -32,7 +33,7 @@ class Inheritance:
     listeners: dict[str, int] = field(default_factory=dict)  # name of the place → descriptor
     children: list[tuple[int, str]] = field(default_factory=list)  # pid, kind
     boards: list[int] = field(default_factory=list)  # descriptors
-    pid_file: int | None = None
+    pid_file: tuple[int, str] | None = None  # descriptor and path
     restarted: bool = False
 
     @classmethod
@@ -46,6 +47,8 @@ class Inheritance:
             if left.pop("pid") != os.getpid():
                 return cls()
             left["children"] = [(int(pid), str(kind)) for pid, kind in left["children"]]
+            if left["pid_file"] is not None:
+                left["pid_file"] = (int(left["pid_file"][0]), str(left["pid_file"][1]))
             return cls(**left, restarted=True)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RestartError(f"{VARIABLE} is not readable") from error
@@ -54,7 +57,7 @@ class Inheritance:
         """Write it for the next image and let the descriptors live through the exec."""
         descriptors = [*self.listeners.values(), *self.boards]
         if self.pid_file is not None:
-            descriptors.append(self.pid_file)
+            descriptors.append(self.pid_file[0])
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         environ[VARIABLE] = json.dumps(
@@ -68,23 +71,47 @@ class Inheritance:
         )
 
 
-def rehearse(present: str, specs: Iterable[ListenSpec], files: Iterable[str]) -> None:
-    """Bind for a moment what is not bound by the running server; see whether files can be written.
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a process that checks a configuration knows of the server that asked for it."""
 
-    Raises ``BindError`` and ``ConfigError``.
-    """
-    kept = Counter(present.split("\n"))
-    added = []
-    for spec in specs:
-        kept[spec.endpoint] -= 1
-        if kept[spec.endpoint] < 0:
-            added.append(spec)
-    for listener in bind(added, backlog=1):
-        listener.unlink()
-        listener.close()
-    for path in files:
-        if not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
-            raise ConfigError(f"{path}: its directory is missing or not writable")
+    places: list[str]  # bound now
+    pid_file: str | None  # held now
+
+    @classmethod
+    def asked_for(cls, environ: Mapping[str, str]) -> Rehearsal | None:
+        """Read it from the environment; None if an administrator asked."""
+        text = environ.get(REHEARSAL)
+        return None if text is None else cls(**json.loads(text))
+
+    def environment(self) -> dict[str, str]:
+        """Return what to add to that process's environment."""
+        return {REHEARSAL: json.dumps(asdict(self))}
+
+    def try_start(
+        self, specs: Iterable[ListenSpec], pid_file: str | None, address_file: str | None
+    ) -> None:
+        """Bind for a moment what is not bound yet; see whether the files can be had.
+
+        Raises ``BindError`` and ``ConfigError``.
+        """
+        kept = Counter(self.places)
+        added = []
+        for spec in specs:
+            if spec.kind == "stdin":
+                raise ConfigError("--personality inetd: a running server cannot become that")
+            kept[spec.endpoint] -= 1
+            if kept[spec.endpoint] < 0:
+                added.append(spec)
+        for listener in bind(added, backlog=1):
+            listener.unlink()
+            listener.close()
+        if pid_file is not None and os.path.abspath(pid_file) != self.pid_file:
+            PidFile(pid_file).check()
+        if address_file is not None:
+            directory = os.path.dirname(os.path.abspath(address_file))
+            if not os.access(directory, os.W_OK):
+                raise ConfigError(f"--address-file {address_file}: cannot write to its directory")
 
 
 class CommandLine:

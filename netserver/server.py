@@ -7,10 +7,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from netserver import boot, jobs, restart, systemd
+from netserver import boot, jobs, systemd
 from netserver.client_flow import ClientFlow
 from netserver.daemon import (
-    PidFile,
     Rights,
     background,
     let_go_of_terminal,
@@ -27,7 +26,8 @@ from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
 from netserver.personalities.base import Personality, Stop
 from netserver.personalities.side import SideChild
-from netserver.restart import CommandLine, Inheritance
+from netserver.pid_file import PidFile
+from netserver.restart import CommandLine, Inheritance, Rehearsal
 from netserver.scoreboard import ClientTable, Scoreboard
 from netserver.seal import Sealed
 from netserver.settings import ServerSettings
@@ -54,6 +54,8 @@ class NetServer(Sealed, ClientFlow):
     """
 
     settings_class: ClassVar[type[ServerSettings]] = ServerSettings
+    program: ClassVar[str] = "net-server"
+    """Its name in messages, in directories, and before the names of its environment variables."""
     descriptors_per_client: ClassVar[int] = 1
     """Open files that one idle client costs: how many clients a process can hold follows."""
     listen_options: ClassVar[frozenset[str]] = frozenset()
@@ -88,13 +90,20 @@ class NetServer(Sealed, ClientFlow):
     def main(
         cls,
         *,
-        prog: str = "net-server",
+        prog: str | None = None,
         argv: Sequence[str] | None = None,
         environ: MutableMapping[str, str] | None = None,
     ) -> int:
         """Read the options, run, return the exit code: 0, 1 (cannot start) or 2 (bad options)."""
-        argv = sys.argv[1:] if argv is None else argv
-        return boot.guarded(prog, lambda: cls(prog=prog, argv=argv, environ=environ).run())
+        name = prog or cls.program
+
+        def start() -> int:
+            if argv is None:
+                boot.patch_first(name, cls.settings_class.personality)
+            arguments = sys.argv[1:] if argv is None else argv
+            return cls(prog=name, argv=arguments, environ=environ).run()
+
+        return boot.guarded(name, start)
 
     @final
     def run(self) -> int:
@@ -209,25 +218,20 @@ class NetServer(Sealed, ClientFlow):
             self.restart_open_hook()
         elif settings.background:
             self._ready_calls.append(background())
-        if settings.pid_file is not None:
-            if self.inheritance.pid_file is not None:
-                self._pid_file = PidFile.adopt(settings.pid_file, self.inheritance.pid_file)
-            else:
-                self._pid_file = PidFile(settings.pid_file)
-                self._pid_file.acquire()
+        self._pid_file = PidFile.follow(settings.pid_file, self.inheritance.pid_file)
 
     def _rehearse(self) -> None:
-        """See, before a restart, that what comes after the check of the options would work too.
+        """See that what comes after the check of the options would work too.
 
-        A restart cannot be taken back; only the server itself asks for this, by a variable in the
-        environment.  Raises what a start would raise.
+        A restart cannot be taken back, so a running server asks for more than an administrator,
+        who may look at a configuration before its place is free.  Raises what a start would raise.
         """
-        present = self._environ.get(restart.REHEARSAL)
-        if present is not None:
-            files = (self.settings.address_file, self.settings.pid_file)
-            restart.rehearse(present, self._specs, [path for path in files if path is not None])
-            self.rights.drop()
-            self.check_rights()
+        settings = self.settings
+        rehearsal = Rehearsal.asked_for(self._environ)
+        if rehearsal is not None:
+            rehearsal.try_start(self._specs, settings.pid_file, settings.address_file)
+        self.rights.drop()
+        self.check_rights()
 
     def bind(self) -> None:
         """Bind the listeners, or take over those of the image before; raises ``BindError``."""
@@ -306,8 +310,11 @@ class NetServer(Sealed, ClientFlow):
     @final
     def spawn_config_check(self) -> int:
         """Start a process that checks the configuration; return its pid."""
-        present = "\n".join(listener.spec.endpoint for listener in self.listeners)
-        return self.command_line.spawn_check({**self._environ, restart.REHEARSAL: present})
+        rehearsal = Rehearsal(
+            [listener.spec.endpoint for listener in self.listeners],
+            None if self._pid_file is None else self._pid_file.path,
+        )
+        return self.command_line.spawn_check({**self._environ, **rehearsal.environment()})
 
     @final
     def reload_refused(self) -> None:
@@ -342,7 +349,7 @@ class NetServer(Sealed, ClientFlow):
             listeners=handover(self.listeners),
             children=children,
             boards=[board.descriptor for board in self.boards if board.descriptor >= 0],
-            pid_file=None if self._pid_file is None else self._pid_file.fd,
+            pid_file=None if self._pid_file is None else self._pid_file.bequest(),
         )
         self.command_line.exec(inheritance, self.signals)
 

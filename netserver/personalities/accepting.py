@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from netserver.listeners import SpareDescriptor
 from netserver.personalities.base import contained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netserver import native
     from netserver.listeners import Listener
     from netserver.personalities.base import ServerCore
@@ -30,26 +33,38 @@ class Acceptor:
         self._server = server
         self._spare = SpareDescriptor()
         self._next_line = 0.0
-        self.not_before = 0.0  # monotonic seconds: accepting is pointless until then
+        self._held: dict[Listener, float] = {}  # until when accepting from them is pointless
 
-    def pause(self) -> float:
-        """Return the seconds for which accepting is pointless."""
-        return self.not_before - time.monotonic() if self.not_before else 0.0
+    def worth_asking(self, listeners: Sequence[Listener]) -> tuple[Sequence[Listener], float]:
+        """Return the listeners to accept from, and the seconds until there will be more of them."""
+        if not self._held:
+            return listeners, math.inf
+        now = time.monotonic()
+        self._held = {listener: end for listener, end in self._held.items() if end > now}
+        pause = min(self._held.values(), default=math.inf) - now
+        return [listener for listener in listeners if listener not in self._held], pause
+
+    def holds(self, listener: Listener) -> bool:
+        """Whether accepting from it was found pointless for now."""
+        return self._held.get(listener, 0.0) > time.monotonic()
 
     def accept(self, listener: Listener) -> tuple[native.socket, object] | None:
         """Return the next client's socket and address; None if there is none to be had."""
         if contained(self._server.log, self._server.can_read_hook, listener):
-            self.not_before = time.monotonic() + BACK_OFF
+            self._hold(listener)
             return None
         try:
             return listener.accept()
         except OSError as error:
-            now = time.monotonic()
             if error.errno not in _FULL or not self._spare.shed(listener):
-                self.not_before = now + BACK_OFF
+                self._hold(listener)
+            now = time.monotonic()
             if now >= self._next_line:
                 self._next_line = now + QUIET
                 self._server.log.error(  # noqa: TRY400 - a traceback tells nothing here
                     "accept failed", listener=listener.address, error=error.strerror
                 )
             return None
+
+    def _hold(self, listener: Listener) -> None:
+        self._held[listener] = time.monotonic() + BACK_OFF

@@ -176,7 +176,11 @@ class ChildTable:
             contained(self._server.log, self._server.delete_child_hook, child.pid)
 
     def tell(self, number: int, children: Iterable[Child]) -> None:
-        """Send a signal; one that has just ended is no error."""
+        """Send a signal; one that has just ended is no error.
+
+        Nor is one that has kept rights which this process (`single`) gave up: it looks for itself
+        whether anybody is left.
+        """
         for child in children:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(child.pid, number)

@@ -61,8 +61,10 @@ class Fork(Master):
         while not signals.pending and (left := end - time.monotonic()) > 0:
             sources: list[Any] = [signals.fileno()]
             # at the ceiling, or when fork has just failed, clients wait in the kernel's queue
-            if self._room() and time.monotonic() >= self._acceptor.not_before:
-                sources += self.listeners
+            if self._room():
+                listeners, pause = self._acceptor.worth_asking(self.listeners)
+                sources += listeners
+                left = min(left, pause)
             else:
                 left = min(left, 0.1)
             ready, _, _ = native.select(sources, [], [], left)

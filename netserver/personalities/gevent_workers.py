@@ -35,7 +35,7 @@ T = TypeVar("T")
 # seconds between two looks at all deadlines and two signs of life
 TURN = 1.0
 # threads a worker uses at most, by what they do: a slow resolver must not hold up logins
-POOLS = {"hash": 2, "disk": 4, "dns": 8}
+POOLS = {"hash": 2, "disk": 4, "dns": 8, "auth": 8}
 # greenlets of a worker that are kept for the next clients
 PARKED = 128
 _EXPIRED = "expired"
@@ -126,13 +126,19 @@ class _Worker:
         for watcher in self._accepting:
             watcher.stop()
 
+    def _rest(self, listener: Listener) -> None:
+        """Accept no more from this listener until the next turn."""
+        for watcher, watched in self._accepting.items():
+            if watched is listener:
+                watcher.stop()
+
     def _accept(self, listener: Listener) -> None:
         """Take clients; runs in the hub and must not block."""
         for _ in range(self._batch):
             accepted = self._acceptor.accept(listener)
             if accepted is None:
-                if self._acceptor.not_before > time.monotonic():
-                    self.accept_no_more()  # until the next turn
+                if self._acceptor.holds(listener):
+                    self._rest(listener)
                 return
             self._take(*accepted, listener)
             if len(self._clients) >= self._most or self._orders.drain:

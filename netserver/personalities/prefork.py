@@ -129,10 +129,7 @@ class Prefork(Master):
         poller = _Poller(self.listeners, self.server.signals)
         self.report_idle(row)
         while not orders.drain and serving.served < requests:
-            pause = acceptor.pause()
-            if pause > 0:
-                self.server.signals.wait(pause)
-            for listener in () if pause > 0 else poller.wait(orders.heartbeat):
+            for listener in self._readable(poller, acceptor, orders.heartbeat):
                 accepted = acceptor.accept(listener)
                 if accepted is not None:
                     row.state = State.BUSY
@@ -143,6 +140,15 @@ class Prefork(Master):
                     break
             orders.beat()
             orders.stopping()
+
+    def _readable(
+        self, poller: _Poller, acceptor: Acceptor, seconds: float
+    ) -> Sequence[Listener]:
+        listeners, pause = acceptor.worth_asking(self.listeners)
+        if len(listeners) == len(self.listeners):
+            return poller.wait(seconds)
+        self.server.signals.wait(pause)  # the poller would return at once for the one held back
+        return listeners
 
     def _requests(self) -> int | float:
         """Return how many clients a worker serves: up to a tenth fewer, lest all end at once."""

@@ -68,7 +68,7 @@ class Single(Personality):
         predecessors.retire()
         while orders.reason is None:
             row.state = State.IDLE
-            for listener in self._readable(listeners, acceptor.pause()):
+            for listener in self._readable(*acceptor.worth_asking(listeners)):
                 if orders.reason is not None:
                     continue
                 accepted = acceptor.accept(listener)
@@ -89,15 +89,13 @@ class Single(Personality):
         server.child_finish()
         return orders.reason
 
-    def _readable(self, listeners: Sequence[Listener], pause: float) -> list[Listener]:
-        """Return the listeners that have a client; none while accepting is pointless."""
+    def _readable(self, listeners: Sequence[Listener], seconds: float) -> list[Listener]:
+        """Return the listeners that have a client, or none after that time."""
         signals = self.server.signals
-        if pause > 0:
-            signals.wait(pause)
-        if signals.pending or pause > 0:
+        if signals.pending:
             return []
         sources: list[Any] = [signals.fileno(), *listeners]
-        ready, _, _ = native.select(sources, [], [], TURN)
+        ready, _, _ = native.select(sources, [], [], min(seconds, TURN))
         signals.drain()
         return [listener for listener in listeners if listener in ready]
 

@@ -1,5 +1,6 @@
 """Serve each user's directory of text files as mail."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,4 +47,4 @@ class POP3Notes(POP3Server[Path]):
 
 
 if __name__ == "__main__":
-    POP3Notes.main()
+    sys.exit(POP3Notes.main())

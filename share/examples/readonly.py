@@ -1,5 +1,6 @@
 """The same greeting for everybody: the three methods a source needs."""
 
+import sys
 from collections.abc import Iterable
 from io import BytesIO
 from typing import BinaryIO
@@ -25,4 +26,4 @@ class POP3Welcome(POP3Server[None]):
 
 
 if __name__ == "__main__":
-    POP3Welcome.main()
+    sys.exit(POP3Welcome.main())

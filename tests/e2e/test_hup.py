@@ -1,5 +1,6 @@
 """HUP: a new image on the same sockets; nobody is turned away, a mistake changes nothing."""
 
+import fcntl
 import signal
 import threading
 from pathlib import Path
@@ -165,3 +166,62 @@ def test_another_personality_takes_effect(start: Start, tmp_path: Path) -> None:
         server.reload()
         assert wire.ok(b"STAT").split()[1] == b"1"
         wire.quit()
+
+
+@pytest.mark.parametrize("kind", ["fork", "prefork", "gevent"])
+def test_single_takes_over_from_children(start: Start, tmp_path: Path, kind: str) -> None:
+    """Open sessions end in peace, then only the one process is left; and the other way round."""
+    config = tmp_path / "c.yaml"
+    config.write_text(f"personality: {kind}\n")
+    server = start(personality=None, options=("--config", str(config)))
+    make_maildir(server.maildir(), [PLAIN])
+    old = server.session()
+    config.write_text("personality: single\n")
+    server.reload()
+    assert old.ok(b"STAT").split()[1] == b"1"
+    old.quit()
+    old.close()
+    wait_until(lambda: not server.workers(), 15, "the old workers' end")
+    config.write_text(f"personality: {kind}\n")
+    server.reload()
+    with server.session() as wire:
+        assert wire.message(b"RETR 1") == with_crlf(PLAIN)
+        wire.quit()
+
+
+def test_a_running_server_does_not_become_inetd(start: Start, tmp_path: Path) -> None:
+    """It has no client on its standard input; the reload is refused."""
+    config = tmp_path / "c.yaml"
+    config.write_text("personality: gevent\n")
+    server = start(personality=None, options=("--config", str(config)))
+    config.write_text("personality: inetd\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("a running server cannot become that")
+    with server.session() as wire:
+        wire.quit()
+
+
+def test_a_pid_file_that_cannot_be_had_refuses_the_reload(start: Start, tmp_path: Path) -> None:
+    """It belongs to another server: the old one stays, with its own file."""
+    config, held, own = (tmp_path / name for name in ("c.yaml", "held", "own"))
+    config.write_text(f"pid-file: {own}\n")
+    server = start(personality="prefork", options=("--config", str(config)))
+    with held.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        config.write_text(f"pid-file: {held}\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("a server is running already")
+    assert own.read_text() == f"{server.pid}\n"
+    with server.session() as wire:
+        wire.quit()
+
+
+def test_a_moved_pid_file_is_followed(start: Start, tmp_path: Path) -> None:
+    """The new path holds the pid after HUP, the old one is gone."""
+    config, new, own = (tmp_path / name for name in ("c.yaml", "new", "own"))
+    config.write_text(f"pid-file: {own}\n")
+    server = start(personality="gevent", options=("--config", str(config)))
+    config.write_text(f"pid-file: {new}\n")
+    server.reload()
+    assert new.read_text() == f"{server.pid}\n"
+    assert not own.exists()

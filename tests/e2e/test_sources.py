@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import ROOT, RunningServer, running
+from tests.conftest import Start
+from tests.support.servers import ROOT, RunningServer, run_program, running, write_users
 
 EXAMPLES = ROOT / "share" / "examples"
+NOTES = str(EXAMPLES / "notes.py")
 READ_ONLY = '''
 """A source of three methods: it cannot delete."""
 import io
@@ -97,3 +99,31 @@ def test_a_read_only_source_hides(personality: str, tmp_path: Path) -> None:
     with running(tmp_path, **arguments) as server, server.session() as wire:
         assert wire.ok(b"STAT").split()[1] == b"2"
         wire.quit()
+
+
+@pytest.mark.parametrize("kind", [None, "prefork", "single"])
+def test_a_source_runs_as_a_script(start: Start, tmp_path: Path, kind: str | None) -> None:
+    """`python notes.py` is a whole server, under gevent as well, and HUP starts the script anew."""
+    (tmp_path / "notes" / "anna").mkdir(parents=True)
+    (tmp_path / "notes" / "anna" / "plum.txt").write_text("about the plum\n")
+    users = write_users(tmp_path / "users", {"anna": "secret"})
+    server = start(
+        personality=kind,
+        program=NOTES,
+        options=(
+            *("--auth", f"passwd-file:{users}", "--notes", f"{tmp_path}/notes/{{user}}"),
+            *("--state", f"sqlite:///{tmp_path}/state.db"),
+        ),
+    )
+    for _ in range(2):
+        with server.session() as wire:
+            assert wire.ok(b"STAT").split()[1] == b"1"
+            wire.quit()
+        server.reload()
+    assert f'"personality":"{kind or "gevent"}"' in server.log_text()
+
+
+def test_a_script_tells_of_mistakes(tmp_path: Path) -> None:
+    """By one line and its exit code, under the name whose variables and directories it reads."""
+    done = run_program(NOTES, "--nope", home=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "pop3-server: unknown option --nope\n")

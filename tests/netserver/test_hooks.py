@@ -405,6 +405,27 @@ def test_a_client_left_in_the_queue_costs_no_cpu(start: Start, tmp_path: Path, k
         assert client.line() == b"hello"
 
 
+@pytest.mark.parametrize("kind", ["single", "fork", "prefork", "gevent"])
+def test_a_listener_held_back_holds_no_other_back(start: Start, tmp_path: Path, kind: str) -> None:
+    """Clients of the second address are served while those of the first have to wait."""
+    body = "return os.path.exists('closed') and listener is self.listeners[0]"
+    options = ("--listen", "127.0.0.1:0")
+    if kind not in ("single", "fork"):
+        options += ("--workers", "1")
+    server = start(
+        personality=kind, options=options, **broken(tmp_path, "can_read_hook(self, listener)", body)
+    )
+    (tmp_path / "closed").touch()
+    with server.connect(greeted=False) as waiting:
+        waiting.send(b"hello\r\nquit\r\n")
+        for _ in range(30):  # at one a second this would take longer than the client waits
+            with server.connect(number=1, greeted=False) as client:
+                client.send(b"quit\r\n")
+                assert client.ended()
+        (tmp_path / "closed").unlink()
+        assert waiting.line() == b"hello"
+
+
 def cpu_seconds(pid: int) -> float:
     """Return how long a process has worked."""
     with open(f"/proc/{pid}/stat") as file:

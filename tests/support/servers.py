@@ -201,7 +201,7 @@ class RunningServer:
 def start_server(
     tmp_path: Path,
     *,
-    personality: str,
+    personality: str | None,
     source: str = "maildir",
     users: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
@@ -213,10 +213,12 @@ def start_server(
     """Start `program` and return when it accepts connections.
 
     Mail is under tmp_path/mail, one maildir per user. Options given here override the defaults;
-    `target` is the module:Class that net-server takes first.
+    `target` is the module:Class that net-server takes first. Without a personality they name it.
     """
     tmp_path.mkdir(parents=True, exist_ok=True)
-    arguments = ["--personality", personality, *OWN_OPTIONS.get(personality, ())]
+    arguments: list[str] = []
+    if personality is not None:
+        arguments = ["--personality", personality, *OWN_OPTIONS.get(personality, ())]
     arguments += ["--log-file", str(tmp_path / "server.log"), "--log-format", "json"]
     arguments += ["--no-default-config"]
     if program == "pop3-server":
@@ -250,7 +252,7 @@ def start_server(
         )
     server = RunningServer(
         home=tmp_path,
-        personality=personality,
+        personality=personality or "",
         addresses=[],
         log_path=tmp_path / "server.log",
         stderr_path=tmp_path / "stderr.log",

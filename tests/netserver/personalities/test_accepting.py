@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,8 @@ def test_a_client_is_taken(acceptor: Acceptor) -> None:
             assert not accepted[0].getblocking()
             accepted[0].close()
         assert lines(acceptor) == []
-        assert acceptor.not_before == 0
+        assert not acceptor.holds(listener)
+        assert acceptor.worth_asking([listener]) == ([listener], math.inf)
     finally:
         listener.close()
 
@@ -73,14 +74,19 @@ def test_a_client_is_taken(acceptor: Acceptor) -> None:
 def test_any_other_error_is_waited_out(acceptor: Acceptor, number: int) -> None:
     """Accepting rests for a moment, and one line says why, not one each time."""
 
-    def fail() -> None:
-        raise OSError(number, os.strerror(number))
+    class Failing:
+        address = "127.0.0.1:1"
 
-    listener: Any = SimpleNamespace(accept=fail, address="127.0.0.1:1")
-    before = time.monotonic()
+        def accept(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+    listener: Any = Failing()
+    other: Any = Failing()
     for _ in range(20):
         assert acceptor.accept(listener) is None
-    assert acceptor.not_before >= before + BACK_OFF
+    others, pause = acceptor.worth_asking([listener, other])
+    assert others == [other]
+    assert 0 < pause <= BACK_OFF
     (line,) = lines(acceptor)
     assert os.strerror(number) in line
     assert "127.0.0.1:1" in line
@@ -108,7 +114,7 @@ if {taken}:
         except OSError:
             break
 accepted = acceptor.accept(listener)
-rests = acceptor.not_before > time.monotonic()
+rests = acceptor.holds(listener)
 client.settimeout(5)
 try:
     shed = client.recv(1) == b""
@@ -149,6 +155,7 @@ def test_without_even_the_spare_one_accepting_rests() -> None:
 
 POOR = '''
 import errno
+import math
 import os
 import resource
 
