@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from netserver import proxy
 from netserver.access import (
     LOOKUP_LIMIT,
     AccessRules,
@@ -67,6 +68,21 @@ class ClientFlow(Hooks, ABC):
                 "--trusted-file", settings.trusted_file, TrustedList.parse, self.log
             )
         self._tls = TLSContexts(settings, specs, self.alpn)
+        self._introducers = {
+            spec.text: introducers
+            for spec in specs
+            if (introducers := self._introducers_of(spec)) is not None
+        }
+
+    def _introducers_of(self, spec: ListenSpec) -> proxy.Introducers | None:
+        own = spec.options.get("proxy-protocol")
+        if own is None:
+            peers = self.settings.proxy_protocol
+            return proxy.Introducers(peers) if peers else None
+        try:
+            return proxy.Introducers(peer for peer in own.split(",") if peer)
+        except ConfigError as error:
+            raise ConfigError(f"--listen {spec.text}: {error}") from None
 
     def _rules_of(self, spec: ListenSpec) -> tuple[AccessRules, ...]:
         """Return the rules for all listeners, and those of this one, which only take away."""
@@ -126,6 +142,9 @@ class ClientFlow(Hooks, ABC):
 
     def get_client_info(self, connection: Connection) -> None:
         """Find out who the client is: from here on ``connection.peer`` tells."""
+        introducers = self._introducers.get(connection.listener.spec.text)
+        if introducers is not None and introducers.has(connection.peer):
+            proxy.meet(connection)
 
     def allow_deny(self, connection: Connection) -> bool:
         """Return whether the access rules and ``--max-per-source`` let this client in."""
@@ -163,6 +182,13 @@ class ClientFlow(Hooks, ABC):
         return self._trusted_file.rules(run_blocking).match(
             peer, lambda: self._names(self._confirmed, confirmed_names, peer, run_blocking)
         )
+
+    @final
+    def host_names(self, peer: Address, run_blocking: RunBlocking) -> Sequence[str]:
+        """Return the client's host name, if it leads back to its address; kept for a while."""
+        if peer.host == "unix":
+            return ()
+        return self._names(self._confirmed, confirmed_names, peer, run_blocking)
 
     @final
     def explain_access(self, host: str, run_blocking: RunBlocking = _at_once) -> str:

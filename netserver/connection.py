@@ -130,6 +130,7 @@ class Connection:
     @peer.setter
     def peer(self, address: Address) -> None:
         self._peer = address
+        self._log = None
 
     @property
     def local(self) -> Address:
@@ -176,6 +177,13 @@ class Connection:
         if end and data[end - 1] == 13:  # noqa: PLR2004 - CR
             end -= 1
         return data[:end]
+
+    def read_octets(self, count: int) -> bytes:
+        """Return exactly so many octets; raises what ``read_line`` raises but ``LineTooLong``."""
+        while len(self._in) < count:
+            self._in += self._receive()
+        octets, self._in = self._in[:count], self._in[count:]
+        return octets
 
     def _discard_line(self) -> None:
         dropped = len(self._in)
@@ -300,9 +308,9 @@ class Connection:
     def run_blocking(
         self, pool: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run ``function`` where it holds up nobody else; ``pool`` is "hash", "disk" or "dns".
+        """Run ``function`` where it holds up nobody else.
 
-        Under gevent it runs in a thread of that pool: it must not log, nor wait for other clients.
+        ``pool`` is what it waits for: "hash", "disk", "dns" or "auth".  Under gevent it runs in a thread of that pool: it must not log, nor wait for other clients.
         """
         return self._waiter.run_blocking(pool, function, *args, **kwargs)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 # what may stand behind the "?" of a spec; a server class may know more
-OPTION_KEYS = frozenset({"allow", "deny", "tls", "tls-cert", "tls-key", "tls-min-version"})
+OPTION_KEYS = frozenset(
+    {"allow", "deny", "proxy-protocol", "tls", "tls-cert", "tls-key", "tls-min-version"}
+)
 # sun_path of Linux has 108 octets, the last one is NUL
 UNIX_PATH_LIMIT = 107
 

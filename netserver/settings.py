@@ -127,6 +127,14 @@ class ServerSettings(Settings):
         help="who is spared --reverse-lookup and --max-per-source: an address, a prefix of one, "
         "a CIDR or a host name a line",
     )
+    proxy_protocol: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        metavar="NET",
+        group=_NETWORK,
+        help="load balancers, by address, CIDR or unix, that say who their client is: "
+        "they must send a PROXY header (v1 or v2), all others cannot",
+    )
     reverse_lookup: str = option(
         "off",
         choices=("off", "on", "double"),
