@@ -134,9 +134,15 @@ class Encoder:
         return rest
 
 
+_WHOLE = frozenset({b"\n", b""})  # how a message ends that needs no line end more
+
+
 def sent_size(data: bytes) -> int:
     """Count the octets of a whole message as LIST announces them."""
-    return stream_size((data,))
+    size = len(data) + data.count(b"\n")
+    if b"\r" in data:
+        size -= data.count(b"\r\n")
+    return size if data[-1:] in _WHOLE else size + 2
 
 
 def stream_size(blocks: Iterable[bytes]) -> int:

@@ -274,16 +274,34 @@ def _with_sizes(
     trust_names: bool,
 ) -> MaildirIndex:
     """Make the index of these messages: sizes from the old one, from names, or by counting."""
-    known = dict(zip(old.uids, range(len(old)), strict=True))
     doubted = old.believed and not trust_names
     index = MaildirIndex(
         uids, array("q", bytes(8 * len(uids))), array("Q", inodes), b"\0".join(places)
     )
     index.believed = old.believed and trust_names
+    unknown = list(range(len(uids)))
+    if len(old) or trust_names:
+        unknown = _take_known(index, old, doubted=doubted, trust_names=trust_names)
+    unknown.sort(key=inodes.__getitem__)  # about the order on disk
+    _count(folders, index, places, unknown)
+    if _GONE in index.sizes:
+        _drop_gone(index)
+    return index
+
+
+def _take_known(
+    index: MaildirIndex, old: MaildirIndex, *, doubted: bool, trust_names: bool
+) -> list[int]:
+    """Fill in the sizes that the old index, or a name, tells; return the positions of the rest."""
+    known = dict(zip(old.uids, range(len(old)), strict=True))
     unknown: list[int] = []
-    for i, uid in enumerate(uids):
+    for i, uid in enumerate(index.uids):
         at = known.get(uid)
-        if at is not None and inodes[i] == old.inodes[at] and not (doubted and stated_size(uid)):
+        if (
+            at is not None
+            and index.inodes[i] == old.inodes[at]
+            and not (doubted and stated_size(uid))
+        ):
             index.sizes[i] = old.sizes[at]
             if at in old.large:
                 index.large[i] = old.large[at]
@@ -292,22 +310,23 @@ def _with_sizes(
             index.believed = True
         else:
             unknown.append(i)
-    unknown.sort(key=inodes.__getitem__)  # about the order on disk
-    _count(folders, index, places, unknown)
-    if _GONE in index.sizes:
-        _drop_gone(index)
-    return index
+    return unknown
 
 
 def _count(
     folders: OpenFolders, index: MaildirIndex, places: list[bytes], unknown: list[int]
 ) -> None:
-    """Read the messages whose size is unknown."""
-    sizes = index.sizes
+    """Read the messages whose size is unknown: up to each message in the box, so every step counts."""
+    uids, sizes = index.uids, index.sizes
+    directories: dict[int, int] = {}  # by the letter of a place
     for i in unknown:
-        folder, name = file_at(index.uids[i], places[i])
+        place = places[i]
+        letter = place[0]
+        name = uids[i] + place[1:] if letter in _PLAIN else place[1:]
         try:
-            descriptor = os.open(name, OPEN_MESSAGE, dir_fd=folders[folder])
+            if letter not in directories:
+                directories[letter] = folders[int(letter in _LETTERS[1])]
+            descriptor = os.open(name, OPEN_MESSAGE, dir_fd=directories[letter])
         except OSError as error:
             if error.errno not in _NO_MESSAGE:
                 raise
