@@ -316,7 +316,7 @@ def _take_known(
 def _count(
     folders: OpenFolders, index: MaildirIndex, places: list[bytes], unknown: list[int]
 ) -> None:
-    """Read the messages whose size is unknown: up to each message in the box, so every step counts."""
+    """Read the messages whose size is unknown: maybe every one of the box, so each step counts."""
     uids, sizes = index.uids, index.sizes
     directories: dict[int, int] = {}  # by the letter of a place
     for i in unknown:
