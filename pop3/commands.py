@@ -27,8 +27,6 @@ LONGEST_COMMAND = 253
 _TOP_BLOCK = 16 * 1024  # a header and a few lines rarely need more
 _TOP_ARGUMENTS = 2
 _OK = wire.ok()
-_DELETED = wire.ok("message deleted")
-_BYE = wire.ok("bye")
 _LANGUAGES = wire.ok("languages follow") + b"en English\r\ni-default Default language\r\n.\r\n"
 
 
@@ -83,7 +81,7 @@ def _list(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     index = maildrop.number(argument)
     if maildrop.listing.sizes[index] == UNKNOWN:
         server.find_sizes(session, [index])
-    return b"+OK %d %d\r\n" % (index + 1, maildrop.listing.sizes[index])
+    return b"+OK %d %d\r\n" % (index + 1, maildrop.size(index))
 
 
 def _uidl(_: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
@@ -120,6 +118,9 @@ def _retr(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     size = len(data)
     if size != maildrop.listing.sizes[index]:
         server.note_size(session, index, size)
+    if session.received:
+        data = session.received + data
+        size = len(data)
     session.retrieved += 1
     session.octets += size
     return b"+OK %d octets\r\n%b.\r\n" % (size, wire.stuff(data))
@@ -141,11 +142,13 @@ def _retrieve(
     server: "POP3Server[Any]", session: Session[Any], index: int, size: int, blocks: Iterator[bytes]
 ) -> Iterator[bytes]:
     encoder = wire.Encoder()
-    yield from _encoded(encoder, [b"+OK %d octets\r\n" % size], blocks)
+    added = len(session.received)
+    begun = [b"+OK %d octets\r\n" % (size + added), encoder.feed(session.received)]
+    yield from _encoded(encoder, begun, blocks)
     session.retrieved += 1
     session.octets += encoder.octets
-    if encoder.octets != size:
-        server.note_size(session, index, encoder.octets)
+    if encoder.octets != size + added:
+        server.note_size(session, index, encoder.octets - added)
 
 
 def _encoded(
@@ -166,7 +169,7 @@ def _top(server: "POP3Server[Any]", session: Session[Any], argument: bytes | Non
     lines = wire.parse_number(arguments[1])
     session.topped += 1
     encoder = wire.Encoder()
-    begun = [_OK]
+    begun = [_OK, encoder.feed(session.received)]
     with _reading(session):
         stream = server.read_top(session, maildrop.listing.message(index), lines)
         cut = wire.top(wire.read_blocks(stream, _TOP_BLOCK), lines)
@@ -177,21 +180,21 @@ def _top(server: "POP3Server[Any]", session: Session[Any], argument: bytes | Non
     return b"".join((*begun, encoder.finish(), wire.END))
 
 
-def _dele(_: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
+def _dele(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
     maildrop = _maildrop(session)
     maildrop.delete(maildrop.number(_one(argument)))
-    return _DELETED
+    return server.replies.deleted
 
 
-def _rset(_: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
+def _rset(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
     _none(argument)
     _maildrop(session).undelete_all()
-    return _OK
+    return server.replies.reset
 
 
-def _noop(_server: "POP3Server[Any]", _session: Session[Any], argument: bytes | None) -> bytes:
+def _noop(server: "POP3Server[Any]", _session: Session[Any], argument: bytes | None) -> bytes:
     _none(argument)
-    return _OK
+    return server.replies.noop
 
 
 def _quit(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
@@ -200,12 +203,14 @@ def _quit(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     logged_in = session.state is State.TRANSACTION
     session.end("quit")
     if not logged_in:
-        return _BYE
+        return server.replies.leave
     try:
         server.commit(session)
     finally:
         server.close_maildrop(session)
-    return _BYE
+    if session.debug:
+        return wire.ok("bye, nothing deleted (debug)")
+    return server.replies.quit(session.user)
 
 
 def _capa(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
@@ -239,3 +244,6 @@ TRANSACTION: dict[bytes, Handler] = _BOTH | {
 }
 
 AUTHORIZATION: dict[bytes, Handler] = _BOTH | commands_auth.HANDLERS
+
+VERBS = TRANSACTION.keys() | AUTHORIZATION.keys()
+"""All that are known anywhere."""

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from netserver.errors import ConnectionLost, IdleTimeout, LineTooLong, ServerStopping
-from pop3 import commands, commands_auth, wire
+from pop3 import commands, commands_auth, user_log, wire
 from pop3.errors import AuthFailed, CommandError, POP3Error
 from pop3.session import Session, State
 
@@ -17,7 +17,6 @@ BAD_COMMANDS_BEFORE_LOGIN = 3
 BAD_COMMANDS_AFTER_LOGIN = 20
 AUTH_FAILURES = 3
 _LONGEST_LINE = 255  # RFC 2449 §4
-_GREETING = wire.ok("POP3 ready")
 
 
 def hold(server: "POP3Server[Any]", session: Session[Any]) -> None:
@@ -49,23 +48,28 @@ def _converse(server: "POP3Server[Any]", session: Session[Any]) -> None:
             )
             reply = commands.execute(server, session, line)
         except LineTooLong:
+            line = b""
             reply = _refuse(session, CommandError("line too long"))
         except POP3Error as error:
             reply = _refuse(session, error)
+        if session.user_log is not None and not before_login:
+            command = user_log.safe_command(line, commands.VERBS)
+            reply = session.user_log.answered(command, reply)
         _send(connection, reply)
     connection.flush()
 
 
 def _greeting(server: "POP3Server[Any]", session: Session[Any]) -> bytes:
     if not server.settings.apop:
-        return _GREETING
+        return server.replies.greeting()
     challenge = f"<{secrets.token_hex(16)}@localhost>"
     session.challenge = challenge.encode("ascii")
-    return wire.ok(f"POP3 ready {challenge}")
+    return server.replies.greeting(challenge)
 
 
 def _refuse(session: Session[Any], error: POP3Error) -> bytes:
     """Count what must not go on for ever, and answer."""
+    session.errors += 1
     if isinstance(error, CommandError):
         session.bad_commands += 1
         before_login = session.state is State.AUTHORIZATION
@@ -119,9 +123,12 @@ def log_end(session: Session[Any]) -> None:
         retr=session.retrieved,
         top=session.topped,
         dele=session.deleted,
+        errors=session.errors,
         octets=session.octets,
         octets_in=connection.octets_in,
         octets_out=connection.octets_out,
         seconds=round(time.monotonic() - connection.opened, 3),
         reason=session.reason,
     )
+    if session.user_log is not None:
+        session.user_log.end()

@@ -1,12 +1,13 @@
 """From a name and a secret to an open maildrop: check, lock, open, list (RFC 1939 §4)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pop3 import commands_auth
 from pop3.auth.chain import Identity
-from pop3.auth.names import LoginName
+from pop3.auth.names import LoginName, Origin
 from pop3.auth.secret import Secret
-from pop3.errors import AuthFailed, MailboxInUse, POP3Error, TemporaryFailure
+from pop3.errors import AuthFailed, CommandError, MailboxInUse, POP3Error, TemporaryFailure
 from pop3.lock import MaildropLock
 from pop3.maildrop import Maildrop
 from pop3.message import Listing
@@ -33,7 +34,7 @@ def log_in(
     the session stays in the AUTHORIZATION state then, and nothing of the user is left open.
     """
     connection = session.connection
-    login = _parse(server, name)
+    login = _parse(server, session, name)
     user = "" if login is None else login.user
     penalties = server.penalties
     due = 0.0
@@ -49,7 +50,9 @@ def log_in(
         session.user = user
         identity = _identify(server, session, login, secret, apop=apop)
         session.user = identity.user
+        session.login = login.as_user(identity.user)
         session.home = identity.home
+        session.uid = identity.uid
         if (
             not server.clients.claim_user(connection, session.user)
             and server.trusted_by(connection.peer, connection.run_blocking) is None
@@ -61,6 +64,7 @@ def log_in(
         session.login = None
         session.user = ""
         session.home = None
+        session.uid = None
         session.forget_log()
         if isinstance(error, POP3Error):
             connection.log.warning("login failed", user=user, reason=error.text)
@@ -73,11 +77,31 @@ def log_in(
         penalties.succeeded(penalties.address_key(connection.peer.host), user)
 
 
-def _parse(server: "POP3Server[Any]", name: bytes) -> LoginName | None:
+def _parse(server: "POP3Server[Any]", session: Session[Any], name: bytes) -> LoginName | None:
     try:
-        return LoginName.parse(name, strict=server.strict_login_names)
+        login = LoginName.parse(name, strict=server.strict_login_names)
     except ValueError:
         return None
+    connection = session.connection
+    server_name = None if connection.tls is None else connection.tls.server_name
+    return replace(
+        login,
+        origin=Origin(
+            server_name, lambda: server.host_names(connection.peer, connection.run_blocking)
+        ),
+    )
+
+
+def demand_known(server: "POP3Server[Any]", session: Session[Any], name: bytes) -> None:
+    """Refuse a name nobody has, before the password. For --reject-bogus-user.
+
+    Raises CommandError, TemporaryFailure.
+    """
+    if server.chain is None:
+        return
+    login = _parse(server, session, name)
+    if login is None or server.chain.lookup(login, session.connection.run_blocking) is None:
+        raise CommandError("no such user")
 
 
 def _identify(
@@ -111,6 +135,8 @@ def open_maildrop(server: "POP3Server[Any]", session: Session[Any], secret: Secr
         session.secret = None
         session.box_is_open = True
         listing = Listing.of(server.list_messages(session))
+        if server.uidl is not None:
+            listing = server.uidl.announce(server, session, listing)
         session.maildrop = Maildrop(_seen_by(server, session, listing))
         session.state = State.TRANSACTION
     except OSError as error:

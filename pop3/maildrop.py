@@ -1,29 +1,28 @@
 """The messages of one login: their numbers, the marks of DELE, the totals (RFC 1939 §5)."""
 
-from typing import TYPE_CHECKING
+from array import array
 
 from pop3 import wire
 from pop3.errors import CommandError
 from pop3.message import Listing, Message
-
-if TYPE_CHECKING:
-    from array import array
 
 
 class Maildrop:
     """A listing that stays as it was at login, and the marks set on it.
 
     Clients count from 1; `index` is counted from 0 here and in the listing. A marked message is in
-    no reply until RSET.
+    no reply until RSET. `added` octets stand before each message as sent, beside what its source
+    says (see `pop3.received`).
     """
 
-    __slots__ = ("_marked_octets", "deleted", "listing")
+    __slots__ = ("_marked_octets", "added", "deleted", "listing")
 
     def __init__(self, listing: Listing) -> None:
         """Start with no marks."""
         self.listing = listing
         self.deleted: set[int] = set()
         self._marked_octets = 0
+        self.added = 0
 
     def number(self, argument: bytes) -> int:
         """Find the message a client names; returns its index or raises CommandError."""
@@ -47,7 +46,12 @@ class Maildrop:
     def stat(self) -> tuple[int, int]:
         """Count the messages and their octets, marked ones left out."""
         listing = self.listing
-        return len(listing) - len(self.deleted), listing.total - self._marked_octets
+        count = len(listing) - len(self.deleted)
+        return count, listing.total - self._marked_octets + count * self.added
+
+    def size(self, index: int) -> int:
+        """Return the octets of a message as sent; the source must have said its size."""
+        return self.listing.sizes[index] + self.added
 
     def set_size(self, index: int, octets: int) -> None:
         """Note the size of a message that was not known."""
@@ -65,7 +69,10 @@ class Maildrop:
 
     def scan_listing(self) -> bytes:
         """Return the lines of LIST, all at once."""
-        return self._lines(b"%d %d\r\n", self.listing.sizes)
+        sizes = self.listing.sizes
+        if self.added:
+            sizes = array("q", [size + self.added for size in sizes])
+        return self._lines(b"%d %d\r\n", sizes)
 
     def unique_ids(self) -> bytes:
         """Return the lines of UIDL, all at once."""

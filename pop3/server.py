@@ -12,9 +12,10 @@ import netserver
 from netserver.endpoints import ListenSpec
 from netserver.errors import ConfigError
 from netserver.server import NetServer
-from pop3 import conversation, login, paths, spool, state
+from pop3 import conversation, extras, login, paths, spool, state, texts
 from pop3.auth import sasl
 from pop3.auth.chain import AuthChain
+from pop3.auth.children import AuthChildren
 from pop3.auth.penalty import SIZE as PENALTY_SIZE
 from pop3.auth.penalty import PenaltyTable
 from pop3.capabilities import capa_reply
@@ -23,11 +24,13 @@ from pop3.lock import lock_file
 from pop3.message import UNKNOWN, Listing, Message
 from pop3.session import BoxT, Session, State
 from pop3.settings import PLAINTEXT_POLICIES, POP3Settings
+from pop3.uidl import announced
 
 if TYPE_CHECKING:
     import ssl
 
     from netserver.connection import Connection
+    from netserver.personalities.side import SideChild
     from pop3.auth.secret import Secret
 
 _SHORTEST_TIMEOUT = 600  # seconds, RFC 1939 §3
@@ -55,8 +58,13 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     strict_login_names: ClassVar[bool] = True
     """False: the local part of a name may be any text without controls (search terms)."""
 
+    program: ClassVar[str] = "pop3-server"
+
     delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge"})
     """What `delete_messages` can do: "expunge", "trash"; `self.delete_policy` says what to do."""
+
+    uidl_presets: ClassVar[frozenset[str]] = frozenset()
+    """What --uidl can be for this source, besides the presets that need headers only."""
 
     # -- what a source writes -----------------------------------------------------------------
 
@@ -113,6 +121,16 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         """Name the maildrop, for its lock and in the state: one name where users share one."""
         return f"{type(self).__name__}/{session.user}"
 
+    def uidl_directory(self, session: Session[BoxT]) -> Path | None:
+        """Return where another server has left its list of ids; None: in the messages' headers."""
+        del session
+        return None
+
+    def read_envelope(self, session: Session[BoxT], message: Message) -> bytes:
+        """Return the "From " line before a message, for --uidl qpopper; b"" if there is none."""
+        del session, message
+        return b""
+
     def lock_path(self, session: Session[BoxT]) -> Path | None:
         """Name the lock file of the maildrop; None: any number of sessions at once."""
         return lock_file(self.state_directory, self.maildrop_name(session))
@@ -141,19 +159,29 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         """Do our part of `post_configure`. Raises ConfigError."""
         settings = self.settings
         self.delete_policy = self._choose_delete_policy()
+        self.auth_children = AuthChildren(self)
         self.chain: AuthChain | None = self._make_chain()
         self.mechanisms = sasl.mechanisms(settings.sasl)
         self.penalties = PenaltyTable(
             memoryview(mmap.mmap(-1, PENALTY_SIZE)), settings.auth_failure_delay
         )
         self.release = netserver.__version__
+        self.replies = texts.Replies(texts.load(settings.texts, settings.greeting))
         self._check_options()
         directory = state.state_directory(settings)
         state.make_directory(directory, self._owner())
         # both as they are seen by those who use them: inside --chroot
         self.state_directory = state.seen_from(settings.chroot, directory)
+        self.extras = extras.Extras.from_settings(
+            settings,
+            directory,
+            owner=self._owner(),
+            anybody=self.chain is not None and self.chain.open_to_all,
+        )
         self.state = state.State(state.state_url(settings, self.state_directory))
-        if self.delete_policy == "hide" or settings.chroot is not None:
+        self.uidl = announced.prepare(self)
+        needed = self.uidl or self.delete_policy == "hide" or settings.chroot is not None
+        if needed or state.needs_library(settings):
             self.state.prepare()  # once for all, and before the libraries are out of reach
 
     def refresh_files(self) -> None:
@@ -169,6 +197,20 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
             raise ConfigError(
                 f"--state: {self.state_directory} is not writable for who serves; chown it"
             )
+        if self.extras is not None:
+            self.extras.check_rights()
+
+    def side_children(self) -> "list[SideChild]":
+        """Add those that check passwords with rights others do not have."""
+        one_client = self.personality.name in ("single", "inetd")
+        count = 1 if one_client else self.settings.auth_workers
+        return [*super().side_children(), *self.auth_children.wanted(count)]
+
+    def child_init(self) -> None:
+        """Leave the questions to the auth children to them."""
+        super().child_init()
+        if self.personality.name != "single":  # which has to replace these children itself
+            self.auth_children.only_ask()
 
     def child_finish(self) -> None:
         """Close what this process has open."""
@@ -195,11 +237,14 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
                 "try --auth passwd-file:/etc/pop3-server/users"
             )
         chain = AuthChain.from_specs(
-            self.settings.auth, base_directory=os.getcwd(), warn=self._warn
+            self.settings.auth,
+            base_directory=os.getcwd(),
+            warn=self._warn,
+            overrides=self.settings.auth_for,
         )
         if chain.open_to_all and self.delete_policy not in ("hide", "ignore"):
             raise ConfigError("--auth any: anybody could delete mail; add --delete hide or ignore")
-        return chain
+        return chain.map(self.auth_children.stand_in)
 
     def _owner(self) -> tuple[int, int] | None:
         """Who must be able to write to the state: whom the workers become."""
@@ -215,6 +260,8 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         settings = self.settings
         if settings.apop and type(self).apop_secret is POP3Server.apop_secret:
             raise ConfigError("--apop: this source does not know the passwords")
+        if settings.auth_workers < 1:
+            raise ConfigError("--auth-workers: at least 1 is needed")
         for text in settings.listen:
             spec = ListenSpec.parse(text, extra_keys=self.listen_options)
             policy = spec.options.get("plaintext-auth")
@@ -267,16 +314,27 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     ) -> None:
         """Check who it is and open the maildrop; raises POP3Error."""
         login.log_in(self, session, name, secret, apop=apop)
+        if self.extras is not None:
+            self.extras.begin(session)
         session.bad_commands = 0
         session.connection.limit_phase(None)
         session.connection.idle_timeout = self.settings.timeout or math.inf
 
     @final
+    def demand_known(self, session: Session[BoxT], name: bytes) -> None:
+        """Refuse a name nobody has; raises POP3Error."""
+        login.demand_known(self, session, name)
+
+    def delete_policy_for(self, session: Session[BoxT]) -> str:
+        """Return what QUIT does with what this session has deleted."""
+        del session
+        return self.delete_policy
+
+    @final
     def hides(self, session: Session[BoxT]) -> bool:
         """Tell whether this session hides messages instead of deleting them; a view always does."""
-        return self.delete_policy == "hide" or (
-            session.view is not None and self.delete_policy != "ignore"
-        )
+        policy = self.delete_policy_for(session)
+        return policy == "hide" or (session.view is not None and policy != "ignore")
 
     @final
     def find_sizes(self, session: Session[BoxT], indexes: Sequence[int]) -> None:
@@ -309,7 +367,10 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     def commit(self, session: Session[BoxT]) -> None:
         """Delete what is marked (RFC 1939 §6); raises POP3Error if not all of it could be."""
         maildrop = session.maildrop
-        if maildrop is None or not maildrop.deleted or self.delete_policy == "ignore":
+        if maildrop is None or not maildrop.deleted or self.delete_policy_for(session) == "ignore":
+            return
+        if session.debug:
+            session.log.info("nothing deleted: debug", marked=len(maildrop.deleted))
             return
         connection = session.connection
         marked = len(maildrop.deleted)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pop3.auth.secret import Secret
     from pop3.lock import MaildropLock
     from pop3.maildrop import Maildrop
+    from pop3.user_log import UserLog
 
 BoxT = TypeVar("BoxT")
 
@@ -40,7 +41,9 @@ class Session(Generic[BoxT]):
         "box_is_open",
         "challenge",
         "connection",
+        "debug",
         "deleted",
+        "errors",
         "found_sizes",
         "home",
         "lock",
@@ -49,11 +52,14 @@ class Session(Generic[BoxT]):
         "name",
         "octets",
         "reason",
+        "received",
         "retrieved",
         "secret",
         "state",
         "topped",
+        "uid",
         "user",
+        "user_log",
         "utf8",
     )
 
@@ -65,6 +71,7 @@ class Session(Generic[BoxT]):
         self.user = ""
         self.login: LoginName | None = None
         self.home: str | None = None
+        self.uid: int | None = None
         self.secret: Secret | None = None
         self._log: Log | None = None
 
@@ -77,6 +84,7 @@ class Session(Generic[BoxT]):
         self.utf8 = False
         self.bad_commands = 0
         self.auth_failures = 0
+        self.errors = 0  # -ERR replies
         self.retrieved = 0
         self.topped = 0
         self.deleted = 0
@@ -85,6 +93,9 @@ class Session(Generic[BoxT]):
         )
         self.octets = 0  # of messages, as LIST counts them
         self.reason = "lost"  # why it ended
+        self.received = b""  # a header that stands before each message; see `pop3.received`
+        self.user_log: UserLog | None = None
+        self.debug = False  # nothing is deleted
 
     @property
     def log(self) -> "Log":

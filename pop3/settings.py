@@ -4,12 +4,17 @@ from dataclasses import dataclass
 
 from netserver.options import option
 from netserver.settings import ServerSettings, personality_list
+from pop3 import texts
+from pop3.extras import host_name, user_level, user_name
+from pop3.uidl.presets import uidl_presets
+from pop3.user_log import FORMATS as USER_LOG_FORMATS
 
 PLAINTEXT_POLICIES = ("never", "tls", "loopback", "always")
 DELETE_POLICIES = ("expunge", "hide", "trash", "ignore")
 
 _MAIL = "mail"
 _LOGIN = "login"
+_USERS = "single users"
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,44 @@ class POP3Settings(ServerSettings):
         "/var/lib/pop3-server (root) or ~/.local/state/pop3-server",
     )
 
+    uidl: str = option(
+        "default",
+        kind=uidl_presets,
+        metavar="PRESET[,PRESET]",
+        group=_MAIL,
+        help="ids that clients know from another server, so that they download nothing twice: "
+        "maildir-name (qmail), dovecot[:FORMAT], courier[:FORMAT], cyrus, uw, md5 (popa3d), "
+        "qpopper, qpopper-old, message-id, x-uidl or imported; "
+        "of a list the first that knows a message",
+    )
+
     auth: tuple[str, ...] = option(
         (),
         repeat=True,
         metavar="BACKEND[:ARG]",
         group=_LOGIN,
-        help="who may log in: passwd-file:PATH, or any (only where nothing can be deleted); "
+        help="who may log in: passwd-file:PATH, system, pam:SERVICE, userlist:PATTERN, kind-1 to "
+        "kind-7, module:Class, or any (only where nothing can be deleted); "
         "of several the first that knows the user decides",
+    )
+    auth_for: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        metavar="PATTERN=BACKEND[:ARG][,BACKEND]",
+        group=_LOGIN,
+        help="other backends than --auth for user, user@domain or *@domain; the first that matches "
+        "decides",
+    )
+    auth_workers: int = option(
+        4,
+        metavar="N",
+        group=_LOGIN,
+        help="processes that check passwords with the rights that --user gives up, and ask PAM",
+    )
+    reject_bogus_user: bool = option(
+        False,
+        group=_LOGIN,
+        help="refuse unknown names at once: for closed networks, as it tells strangers who exists",
     )
     plaintext_auth: str = option(
         "loopback",
@@ -91,3 +127,57 @@ class POP3Settings(ServerSettings):
         help="delay after a wrong password, growing with each; 0 turns it off",
     )
     max_per_user: int = option(0, metavar="N", group="limits", help="open sessions of one user")
+
+    greeting: str | None = option(
+        None,
+        kind=texts.greeting,
+        metavar="TEXT",
+        group=_MAIL,
+        help="what the server says first, after +OK; unset means that of --texts",
+    )
+    texts: str = option(
+        "plain",
+        metavar="FILE|NAME",
+        group=_MAIL,
+        help="what people read in positive replies: a YAML file, or the theme plain or mpopd",
+    )
+    add_received: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        kind=user_name,
+        metavar="USER",
+        group=_USERS,
+        help="put a Received header before each message this user fetches; * means all users",
+    )
+    received_from: str | None = option(
+        None,
+        kind=host_name,
+        metavar="NAME",
+        group=_USERS,
+        help="the host name in that header; unset means the name of this machine",
+    )
+    user_log: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        kind=user_level,
+        metavar="USER=LEVEL",
+        group=_USERS,
+        help="keep a log of this user, brief or full (each command); * means all users",
+    )
+    user_log_dir: str | None = option(
+        None,
+        metavar="DIR",
+        group=_USERS,
+        help="where those logs are; unset means user-logs beside the state",
+    )
+    user_log_format: str = option(
+        "text", choices=USER_LOG_FORMATS, group=_USERS, help="the form of their lines"
+    )
+    user_debug: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        kind=user_name,
+        metavar="USER",
+        group=_USERS,
+        help="log this user in full and never delete anything in the sessions; * means all users",
+    )

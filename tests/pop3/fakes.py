@@ -64,6 +64,7 @@ class FakeConnection:
         self.out = bytearray()
         self.octets_in = self.octets_out = 0
         self.opened = time.monotonic()
+        self.number = 1
         self.idle_timeout = 600.0
         self.phases: list[float | None] = []
         self.pauses: list[float] = []
@@ -215,6 +216,7 @@ def make_server(
             claim_user=lambda _connection, _user: True, release_user=lambda _connection: None
         ),
         "rights": Rights(),
+        "personality": SimpleNamespace(name="single"),
         "_tls": SimpleNamespace(context=lambda _spec: None),
         "_trusted_file": None,
         "store": Store(),

@@ -122,8 +122,8 @@ def test_the_last_line(tmp_path: Path) -> None:
     fields = connection.log.fields("session")
     assert fields.pop("seconds") >= 0
     assert fields == {
-        "user": "joe", "tls": None, "messages": 2, "retr": 1, "top": 1, "dele": 1, "octets": 20,
-        "octets_in": 0, "octets_out": 0, "reason": "quit",
+        "user": "joe", "tls": None, "messages": 2, "retr": 1, "top": 1, "dele": 1, "errors": 0,
+        "octets": 20, "octets_in": 0, "octets_out": 0, "reason": "quit",
     }  # fmt: skip
 
 
