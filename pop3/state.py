@@ -67,6 +67,29 @@ def state_url(settings: "POP3Settings", directory: Path) -> str:
     return url
 
 
+def shown(url: str) -> str:
+    """Return the URL without what may be a password, for a message."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "URL"  # who knows what it is
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def needs_library(settings: "POP3Settings") -> bool:
+    """Tell whether a look at --state needs the library: not for a plain file, the usual case.
+
+    Raises ConfigError for SQLite without a file, which would forget all.
+    """
+    url = settings.state
+    if url is None:
+        return False
+    if url.partition(":")[0] == "sqlite":
+        if not url.startswith("sqlite:///") or not Path(url.partition(":///")[2]).name:
+            raise ConfigError("--state: SQLite needs a file: sqlite:///PATH, sqlite:////abs/PATH")
+        return False
+    return True
+
+
 def seen_from(chroot: str | None, directory: Path) -> Path:
     """Return the path of a directory as it is inside `chroot`. Raises ConfigError outside of it."""
     if chroot is None:
@@ -118,11 +141,12 @@ class State:
 
             create_engine(self._url).dispose()
         except Exception as error:
-            raise ConfigError(f"--state: {error}") from error
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"--state {shown(self._url)}: {reason}") from error
 
     def hidden(self, maildrop: str, view: str) -> set[str]:
         """Return the uids hidden in a view."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             from sqlalchemy import select  # noqa: PLC0415 - see the module's text
 
             table = self._hidden.c
@@ -132,12 +156,12 @@ class State:
     def hide(self, maildrop: str, view: str, uids: Iterable[str]) -> None:
         """Hide messages in a view: all or none, on disk when this returns."""
         rows = [{"maildrop": maildrop, "view": view, "uid": uid} for uid in uids]
-        with self._transaction() as connection:
-            self._insert(connection, self._hidden, rows)
+        with self.transaction() as connection:
+            insert_new(connection, self._hidden, rows)
 
     def sizes(self, maildrop: str) -> dict[str, int]:
         """Return the sizes found so far, by uid."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             from sqlalchemy import select  # noqa: PLC0415 - see the module's text
 
             table = self._sizes.c
@@ -147,8 +171,8 @@ class State:
     def remember_sizes(self, maildrop: str, sizes: Mapping[str, int]) -> None:
         """Keep sizes; one that is known already stays."""
         rows = [{"maildrop": maildrop, "uid": uid, "octets": size} for uid, size in sizes.items()]
-        with self._transaction() as connection:
-            self._insert(connection, self._sizes, rows)
+        with self.transaction() as connection:
+            insert_new(connection, self._sizes, rows)
 
     def close(self) -> None:
         """Close what this process has open."""
@@ -157,7 +181,8 @@ class State:
             engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> "Iterator[Any]":
+    def transaction(self) -> "Iterator[Any]":
+        """Open a connection of SQLAlchemy; what is done in the block is done whole or not."""
         try:
             with self._open().begin() as connection:
                 yield connection
@@ -215,14 +240,16 @@ class State:
                 raise TemporaryFailure("the server's state is of another version")
         return engine
 
-    def _insert(self, connection: Any, table: "Table", rows: list[dict[str, Any]]) -> None:
-        if connection.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415
-        else:
-            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment] # noqa: PLC0415
 
-        for part in _parts(rows):
-            connection.execute(insert(table).on_conflict_do_nothing(), part)
+def insert_new(connection: Any, table: "Table", rows: list[dict[str, Any]]) -> None:
+    """Insert the rows that are in conflict with none."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment] # noqa: PLC0415
+
+    for part in _parts(rows):
+        connection.execute(insert(table).on_conflict_do_nothing(), part)
 
 
 def _parts(rows: list[Any]) -> Iterator[list[Any]]:

@@ -6,4 +6,5 @@ Names only: a source's module is imported when it is asked for.
 SOURCES = {
     "maildir": "pop3.sources.maildir:POP3Maildir",
     "mbox": "pop3.sources.mbox:POP3Mbox",
+    "webscrape": "pop3.sources.webscrape:POP3Webscrape",
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from netserver.options import option
@@ -54,10 +55,17 @@ class POP3Maildir(POP3Server[MaildirBox]):
     settings: MaildirSettings
     settings_class = MaildirSettings
     delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge", "trash"})
+    uidl_presets: ClassVar[frozenset[str]] = frozenset(
+        {"maildir-name", "dovecot", "courier", "cyrus"}
+    )
 
     def maildrop_name(self, session: Session[MaildirBox]) -> str:
         """Name the maildrop by its place: two login names may lead to one maildir."""
         return f"maildir{self.path(self.settings.maildir, session)}"
+
+    def uidl_directory(self, session: Session[MaildirBox]) -> Path | None:
+        """Return the maildir: Dovecot and Courier keep their lists in it."""
+        return self.path(self.settings.maildir, session)
 
     def open_box(self, session: Session[MaildirBox]) -> MaildirBox:
         """Name the user's maildir; whether it is there shows when it is listed."""

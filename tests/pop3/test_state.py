@@ -13,6 +13,7 @@ from netserver.errors import ConfigError
 from pop3.errors import TemporaryFailure
 from pop3.settings import POP3Settings
 from pop3.state import State, make_directory, seen_from, state_directory, state_url
+from tests.support.servers import run_program
 
 HIDER = """
 import sys
@@ -84,7 +85,7 @@ def test_it_outlives_the_process(state: State, url: str) -> None:
 def test_a_commit_is_on_disk(state: State, tmp_path: Path) -> None:
     """Write-ahead log and full sync: +OK to QUIT is a promise."""
     state.hide("drop", "", ["a"])
-    with state._transaction() as connection:
+    with state.transaction() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
     assert (tmp_path / "state.sqlite").exists()
@@ -195,3 +196,26 @@ def test_make_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="--state"):
         make_directory(tmp_path / "file/state")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite://", "SQLite needs a file"),
+        ("sqlite:state.db", "SQLite needs a file"),
+        ("sqlite:///", "SQLite needs a file"),
+        ("nonsense", "Could not parse"),
+        ("no-such://user:hush@host/db", "--state no-such://host/db: "),
+    ],
+)
+def test_a_useless_url_ends_the_start(tmp_path: Path, url: str, why: str) -> None:
+    """For a source that would not need it before its first view, too; no password is shown."""
+    options = ("--no-default-config", "--check-config", "--auth", f"passwd-file:{tmp_path}/users")
+    (tmp_path / "users").write_text("anna:!\n")
+    done = run_program(
+        "pop3-server", *options, "--maildir", "/m/{user}", "--state", url, home=tmp_path
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert why in done.stderr
+    assert "hush" not in done.stderr
