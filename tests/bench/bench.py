@@ -1,18 +1,16 @@
 """Our server beside Dovecot: same mail, same load generator, runs taken in turns.
 
-    python tests/bench/bench.py [--quick] [--only login,check,fetch,pipeline,idle,big]
+    python tests/bench/bench.py [--quick] [--only NAMES] [--chart FILE.svg]
 
 Prints a table of medians and ratios and writes them to build/bench.json. README.md beside this
-file tells what each row means.
+file tells what each row means, and the names.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
@@ -20,142 +18,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import chart
 import dovecot
+import mbox_row
+from contestants import CLIENTS, ROOT, USERS, Ours, Server, contestants, defaults
+from usage import processor_seconds, proportional_kib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 LOADS = {
     "login": ("--script", "login"),
     "check": ("--script", "check", "--expect", "10"),
     "fetch": ("--script", "fetch", "--expect", "10"),
     "pipeline": ("--script", "fetch", "--expect", "10", "--pipeline"),
 }
-NAMES = (*LOADS, "idle", "big")
-CLIENTS = 64
-USERS = 1000
+NAMES = (*LOADS, "crowd", "large", "tls", "default", "idle", "big", "mbox")
+CROWD = 256
 BIG_USER = 901_000  # a number no small mailbox has
 BIG_MESSAGES = 100_000
-START_DEADLINE = 30.0
-
-
-class Server(Protocol):
-    """What the bench needs of each rival."""
-
-    name: str
-    idle_sessions: int
-    port: int
-
-    @property
-    def pid(self) -> int:
-        """Process id of the root of the process tree."""
-
-    def start(self) -> None:
-        """Return when it serves."""
-
-    def stop(self) -> None:
-        """End it and all its children."""
-
-    def forget(self, user: str) -> None:
-        """Remove indexes and caches of one mailbox; called while stopped."""
-
-
-class Ours:
-    """bin/pop3-server under one personality."""
-
-    def __init__(self, name: str, home: Path, mail: Path, passwd: Path, *options: str) -> None:
-        self.name = name
-        self.home = home
-        self.mail = mail
-        self.passwd = passwd
-        self.options = options
-        self.idle_sessions = CLIENTS if "prefork" in options else USERS
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The master's process id."""
-        assert self.process is not None
-        return self.process.pid
-
-    def start(self) -> None:
-        """Start on a free port; return when the address file is there."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        addresses = self.home / "addresses"
-        addresses.unlink(missing_ok=True)
-        command = [sys.executable, str(ROOT / "bin/pop3-server"), "--no-default-config"]
-        command += ["--listen", "127.0.0.1:0", "--address-file", str(addresses)]
-        command += ["--source", "maildir", "--maildir", f"{self.mail}/{{user}}"]
-        command += ["--auth", f"passwd-file:{self.passwd}"]
-        command += ["--state", f"sqlite:///{self.home}/state/state.db"]
-        command += ["--log-file", str(self.home / "log"), *self.options]
-        (self.home / "state").mkdir(exist_ok=True)
-        variables = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with (self.home / "stderr").open("wb") as errors:
-            self.process = subprocess.Popen(command, env=variables, stdout=errors, stderr=errors)
-        end = time.monotonic() + START_DEADLINE
-        while not addresses.exists():
-            if self.process.poll() is not None or time.monotonic() > end:
-                print((self.home / "stderr").read_text(), end="")
-                raise RuntimeError(f"{self.name} did not start")
-            time.sleep(0.02)
-        self.port = int(addresses.read_text().split()[0].rpartition(":")[2])
-
-    def stop(self) -> None:
-        """TERM by pid, and wait."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def forget(self, user: str) -> None:
-        """Remove the state directory: index files of all mailboxes."""
-        shutil.rmtree(self.home / "state", ignore_errors=True)
-
-
-def process_tree(pid: int) -> list[int]:
-    """Return a process and all its descendants."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    tree, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        tree.append(one)
-        todo += parents.get(one, [])
-    return tree
-
-
-def proportional_kib(pid: int) -> int:
-    """Return the proportional set size of a process tree, in KiB."""
-    total = 0
-    for one in process_tree(pid):
-        with contextlib.suppress(OSError):
-            text = Path(f"/proc/{one}/smaps_rollup").read_text()
-            found = re.search(r"^Pss: +([0-9]+) kB", text, re.MULTILINE)
-            total += int(found[1]) if found else 0
-    return total
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time a process tree has used, its ended children included."""
-    ticks = 0
-    for one in process_tree(pid):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+LARGE_USER = 903_000
+LARGE_MESSAGES = 20
+LARGE_SIZE = 10 * 1024 * 1024
 
 
 class Bench:
@@ -178,9 +67,13 @@ class Bench:
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise SystemExit("bench: no C compiler (apt-get install gcc libc6-dev)")
-        subprocess.run([compiler, "-O2", "-Wall", "-o", target, source], check=True)
+        command = [compiler, "-O2", "-Wall", "-o", target, source]
+        with_tls = [*command, "-DWITH_TLS", "-lssl", "-lcrypto"]
+        self.tls = subprocess.run(with_tls, capture_output=True, check=False).returncode == 0
+        if not self.tls:
+            subprocess.run(command, check=True)
 
-    def make_mail(self, out: Path, *, small: bool, big: bool) -> None:
+    def make_mail(self, out: Path, *, small: bool, large: bool, big: bool) -> None:
         """Write the mailboxes and the password file of one server."""
         owner = f"{dovecot.UID}:{dovecot.UID}" if os.geteuid() == 0 else ""
         common = [sys.executable, str(HERE / "mkmail.py"), "--passwd", "plain"]
@@ -190,6 +83,8 @@ class Bench:
             sizes.append(("0", str(USERS), "10", "4096"))
         if big:
             sizes.append((str(BIG_USER), "1", str(BIG_MESSAGES), "2048"))
+        if large:
+            sizes.append((str(LARGE_USER), "1", str(LARGE_MESSAGES), str(LARGE_SIZE)))
         lines = []
         for first, users, messages, size in sizes:
             words = ["--out", str(out), "--first-user", first, "--users", users]
@@ -200,7 +95,8 @@ class Bench:
 
     def load(self, server: Server, *words: str, users: int = 300) -> dict[str, Any]:
         """Run the load generator once; remember its errors."""
-        command = [str(self.work / "pop3load"), "--port", str(server.port), "--timeout", "60"]
+        port = server.tls_port if "--tls" in words else server.port
+        command = [str(self.work / "pop3load"), "--port", str(port), "--timeout", "60"]
         command += ["--users", str(users), *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         report: dict[str, Any] = json.loads(done.stdout)
@@ -208,9 +104,11 @@ class Bench:
             self.errors.append(f"{server.name}: {done.stdout.strip()}")
         return report
 
-    def throughput(self, name: str, servers: list[Server]) -> None:
-        """Sessions per second at 64 clients, the servers taken in turns."""
-        words = (*LOADS[name], "-c", str(CLIENTS))
+    def throughput(
+        self, row: str, load: str, servers: list[Server], *more: str, clients: int = CLIENTS
+    ) -> None:
+        """Sessions per second, the servers taken in turns."""
+        words = (*LOADS[load], "-c", str(clients), *more)
         for server in servers:
             self.load(server, *words, "-d", "1")  # indexes made, caches filled
         for _ in range(self.rounds):
@@ -218,9 +116,20 @@ class Bench:
                 before = processor_seconds(server.pid)
                 report = self.load(server, *words, "-d", str(self.seconds))
                 used = processor_seconds(server.pid) - before
-                self.note(f"{name}, sessions/s", server.name, report["sessions_per_s"])
-                self.note(f"{name}, CPU ms", server.name, 1000 * used / report["sessions"])
-                self.note(f"{name}, p99 ms", server.name, report["session_ms"]["p99"])
+                self.note(f"{row}, sessions/s", server.name, report["sessions_per_s"])
+                self.note(f"{row}, CPU ms", server.name, 1000 * used / report["sessions"])
+                self.note(f"{row}, p99 ms", server.name, report["session_ms"]["p99"])
+
+    def large(self, row: str, servers: list[Server], *more: str) -> None:
+        """Octets per second of one client that fetches 20 messages of 10 MiB."""
+        words = ["--first-user", str(LARGE_USER), "-n", "1", "--script", "fetch"]
+        words += ["--expect", str(LARGE_MESSAGES), *more]
+        for turn in range(self.rounds + 1):
+            for server in servers:
+                report = self.load(server, *words, users=1)
+                if turn:  # the first makes indexes
+                    megabytes = report["bytes_in"] / 1e6
+                    self.note(f"{row}, MB/s", server.name, megabytes / report["seconds"])
 
     def idle(self, servers: list[Server]) -> None:
         """Memory of logged-in sessions that do nothing, each server freshly started."""
@@ -284,41 +193,49 @@ class Bench:
         )
 
 
-def contestants(bench: Bench, chosen: set[str]) -> list[Server]:
-    """Return the servers that can run here, each with its own copy of the mail."""
-    why_not = dovecot.install()
-    kinds = ["gevent", "prefork"] + ([] if why_not else ["dovecot"])
-    if why_not:
-        print(f"without Dovecot: {why_not}", file=sys.stderr)
-    servers: list[Server] = []
-    for kind in kinds:
-        base = bench.work / kind
-        print(f"making mail for {kind} …", file=sys.stderr)
-        bench.make_mail(base, small=bool(chosen - {"big"}), big="big" in chosen)
-        mail, passwd = base / "maildir", base / "passwd"
-        if kind == "dovecot":
-            servers.append(dovecot.Dovecot(base / "server", mail, passwd))
-        else:
-            workers = {"gevent": "2", "prefork": str(CLIENTS)}[kind]
-            options = ("--personality", kind, "--workers", workers)
-            servers.append(Ours(f"ours-{kind}", base / "server", mail, passwd, *options))
-    return servers
-
-
 def measure(bench: Bench, servers: list[Server], chosen: set[str]) -> None:
     """Run the chosen rows."""
+    many = [server for server in servers if server.idle_sessions > CLIENTS]
+    rows: dict[str, Callable[[], None]] = {
+        **{name: partial(bench.throughput, name, name, servers) for name in LOADS},
+        "crowd": lambda: bench.throughput(
+            f"login at {CROWD} clients", "login", many, clients=CROWD
+        ),
+        "large": lambda: bench.large("20 x 10 MiB", servers),
+        "tls": lambda: over_tls(bench, servers),
+        "default": lambda: by_default(bench, servers),
+        "idle": lambda: bench.idle(servers),
+        "big": lambda: bench.big(servers),
+    }
     for server in servers:
         server.start()
-    for name in LOADS:
+    for name, run in rows.items():
         if name in chosen:
             print(f"{name} …", file=sys.stderr)
-            bench.throughput(name, servers)
-    if "idle" in chosen:
-        print("idle …", file=sys.stderr)
-        bench.idle(servers)
-    if "big" in chosen:
-        print("big …", file=sys.stderr)
-        bench.big(servers)
+            run()
+
+
+def over_tls(bench: Bench, servers: list[Server]) -> None:
+    """Measure implicit TLS: many handshakes, and much mail after one."""
+    if bench.tls:
+        bench.throughput("login over TLS", "login", servers, "--tls")
+        bench.large("20 x 10 MiB over TLS", servers, "--tls")
+
+
+def by_default(bench: Bench, servers: list[Server]) -> None:
+    """Logins where nobody tuned anything; the others rest meanwhile."""
+    untuned = defaults(servers)
+    for server in servers:
+        server.stop()
+    try:
+        for server in untuned:
+            server.start()
+        bench.throughput("login by default", "login", untuned)
+    finally:
+        for server in untuned:
+            server.stop()
+    for server in servers:
+        server.start()
 
 
 def main() -> int:
@@ -326,6 +243,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--quick", action="store_true", help="three runs of one second")
     options.add_argument("--only", metavar="NAMES", help=f"some of {','.join(NAMES)}")
+    options.add_argument("--chart", type=Path, metavar="FILE", help="draw the ratios as SVG")
     options.add_argument("--json", type=Path, default=ROOT / "build/bench.json", metavar="FILE")
     given = options.parse_args()
     chosen = set(given.only.split(",")) if given.only else set(NAMES)
@@ -337,18 +255,22 @@ def main() -> int:
         work.chmod(0o755)  # Dovecot's processes read the mail under another uid
         bench = Bench(work, quick=given.quick)
         bench.build()
-        servers = contestants(bench, chosen)
+        servers = contestants(bench, chosen) if chosen != {"mbox"} else []
         try:
             measure(bench, servers, chosen)
         finally:
             for server in servers:
                 server.stop()
+        if "mbox" in chosen:
+            mbox_row.measure(bench, mbox_row.rivals(bench, Ours))
     print(bench.table(dovecot.Dovecot.name))
     for error in bench.errors:
         print(f"WRONG: {error}")
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps({"rows": bench.results, "errors": bench.errors}, indent=1))
     print(f"written to {given.json}")
+    if given.chart is not None:
+        given.chart.write_text(chart.draw(bench.results))
     return 1 if bench.errors else 0
 
 

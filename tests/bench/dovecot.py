@@ -27,11 +27,11 @@ state_dir = {home}/state
 instance_name = bench
 log_path = {home}/log
 disable_plaintext_auth = no
-ssl = no
+{tls}
 verbose_proctitle = no
-mail_location = maildir:{mail}/%u
+mail_location = {location}
 first_valid_uid = {uid}
-mail_fsync = never
+mail_fsync = {fsync}
 mmap_disable = no
 maildir_very_dirty_syncs = yes
 maildir_stat_dirs = no
@@ -74,7 +74,7 @@ service pop3-login {{
 }}
 service pop3 {{
   service_count = 0
-  client_limit = 5000
+  client_limit = {clients}
   process_min_avail = 2
   process_limit = 2
   vsz_limit = 1 G
@@ -127,17 +127,58 @@ def wait_for_greeting(port: int, process: subprocess.Popen[bytes], deadline: flo
     raise RuntimeError(f"no greeting on port {port}")
 
 
+DEFAULT_CONFIGURATION = """\
+protocols = pop3
+base_dir = {home}/run
+state_dir = {home}/state
+instance_name = bench-default
+log_path = {home}/log
+disable_plaintext_auth = no
+{tls}
+mail_location = {location}
+first_valid_uid = {uid}
+passdb {{
+  driver = passwd-file
+  args = {passwd}
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={uid} home={mail}/%u
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+}}
+"""
+TLS_LISTENER = """\
+service pop3-login {{
+  inet_listener pop3s {{
+    address = 127.0.0.1
+    port = {tls_port}
+    ssl = yes
+  }}
+}}
+"""
+
+
 class Dovecot:
     """One running Dovecot over `mail`, a directory of maildirs."""
 
     name = "dovecot-tuned"
     idle_sessions = 1000
+    configuration = CONFIGURATION
 
     def __init__(self, home: Path, mail: Path, passwd: Path) -> None:
         self.home = home
         self.mail = mail
         self.passwd = passwd
-        self.port = 0
+        self.location = f"maildir:{mail}/%u"
+        self.fsync = "never"
+        self.indexes = home.parent / "indexes"  # where `location` says so
+        self.certificate: tuple[Path, Path] | None = None  # with its key; for TLS
+        self.port = self.tls_port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,9 +193,23 @@ class Dovecot:
         self.home.chmod(0o755)
         self.port = free_port()
         configuration = self.home / "dovecot.conf"
+        tls = "ssl = no"
+        if self.certificate is not None:
+            self.tls_port = free_port()
+            tls = "ssl = yes\nssl_cert = <{}\nssl_key = <{}".format(*self.certificate)
+        text = self.configuration + (TLS_LISTENER if self.certificate is not None else "")
         configuration.write_text(
-            CONFIGURATION.format(
-                home=self.home, mail=self.mail, passwd=self.passwd, port=self.port, uid=UID
+            text.format(
+                tls=tls,
+                tls_port=self.tls_port,
+                home=self.home,
+                mail=self.mail,
+                location=self.location,
+                fsync=self.fsync,
+                clients=1 if self.location.startswith("mbox:") else 5000,  # it asks for that
+                passwd=self.passwd,
+                port=self.port,
+                uid=UID,
             )
         )
         with (self.home / "stderr").open("wb") as errors:
@@ -184,3 +239,11 @@ class Dovecot:
         """Remove what is remembered of a maildir: indexes and the list of unique-ids."""
         for path in (self.mail / user).glob("dovecot*"):
             path.unlink()
+        shutil.rmtree(self.indexes / user, ignore_errors=True)
+
+
+class DefaultDovecot(Dovecot):
+    """Dovecot as it comes: a process for each login and one for each session."""
+
+    name = "dovecot-default"
+    configuration = DEFAULT_CONFIGURATION
