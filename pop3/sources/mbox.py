@@ -4,28 +4,43 @@ The file is locked against them only while it is listed and while messages are t
 Between the two it is read without a lock, and every message is checked to be the one listed.
 """
 
+import grp
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from netserver.errors import ConfigError
 from netserver.options import option
-from pop3.errors import MailboxInUse, TemporaryFailure
+from netserver.reach import Reach
+from pop3.errors import MailboxInUse, PermanentFailure, POP3Error, TemporaryFailure
 from pop3.message import Listing, Message
 from pop3.paths import fixed_part, path_pattern
 from pop3.server import POP3Server
 from pop3.session import Session
 from pop3.settings import POP3Settings
-from pop3.sources import mbox_commit, mbox_index
+from pop3.sources import mbox_index, mbox_recovery
 from pop3.sources.mbox_box import MailboxChanged, MboxBox
 from pop3.sources.mbox_commit import JournalRefused
+from pop3.sources.mbox_dotlock import FORGOTTEN_SECONDS
+from pop3.sources.mbox_forms import FORMS, Form, NotAMailbox, custom
 from pop3.sources.mbox_index import MboxIndex
-from pop3.sources.mbox_lock import LOCKS, OpenMailbox, UnsafeMailbox
-from pop3.sources.mbox_scan import FORMATS, NotAMailbox
+from pop3.sources.mbox_lock import (
+    DEFAULT_LOCKS,
+    LOCKS,
+    ForeignMailbox,
+    OpenMailbox,
+    Rules,
+    UnsafeMailbox,
+)
+from pop3.sources.mbox_recovery import Interrupted
 from pop3.wire import BLOCK
 
+_RECOVERY_SECONDS = 10.0  # what takes longer is left to the logins
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 _warned: set[str] = set()  # index directories that could not be written
@@ -53,19 +68,73 @@ class MboxSettings(POP3Settings):
     )
     mbox_format: str = option(
         "mbox",
-        choices=FORMATS,
+        choices=(*FORMS, "custom"),
         group="mail",
-        help='what stands between messages: a "From " line after a blank line (mbox), or lines of '
-        "four ^A (mmdf)",
+        help='what stands between messages: a "From " line after a blank line (mbox), also with '
+        ">From taken back (mboxo, mboxrd), or found by Content-Length (mboxcl2); lines of four ^A "
+        "(mmdf); lines of your own (custom)",
+    )
+    message_start: str | None = option(
+        None,
+        metavar="REGEX",
+        group="mail",
+        help="--mbox-format custom: what is found in the line that stands before a message",
+    )
+    message_end: str = option(
+        r"^\s*$",
+        metavar="REGEX",
+        group="mail",
+        help="--mbox-format custom: what is found in the line that stands behind a message",
     )
     mbox_locks: str = option(
-        "dotlock,fcntl",
+        ",".join(DEFAULT_LOCKS),
         kind=lock_list,
         metavar="LIST",
         group="mail",
-        help="locks against delivery agents: dotlock, fcntl or both; a dotlock is always taken "
-        "first",
+        help="locks against delivery agents in the order they are taken: dotlock, fcntl, flock",
     )
+    mbox_stale_lock: float = option(
+        FORGOTTEN_SECONDS,
+        metavar="SECONDS",
+        group="mail",
+        help="how long a dotlock must be untouched to be taken over, unless its owner is known to "
+        "live; 0 means never",
+    )
+    mailgroup: str | None = option(
+        None, metavar="GROUP", group="mail", help="the group that dotlocks get, by name or number"
+    )
+    mbox_owner: str = option(
+        "user",
+        choices=("user", "any"),
+        group="mail",
+        help="whose a mailbox must be: the user's or theirs who serve (user), or anybody's (any)",
+    )
+
+
+@lru_cache(maxsize=16)
+def form_of(name: str, start: str | None, end: str) -> Form:
+    """Return the form that the options ask for. Raises ConfigError."""
+    if name != "custom":
+        if start is not None:
+            raise ConfigError("--message-start needs --mbox-format custom")
+        return FORMS[name]
+    if not start:
+        raise ConfigError("--mbox-format custom needs --message-start")
+    try:
+        return custom(os.fsencode(start), os.fsencode(end))
+    except ValueError as error:
+        raise ConfigError(f"--message-start, --message-end: {error}") from None
+
+
+@lru_cache(maxsize=16)
+def group_of(name: str | None) -> int:
+    """Return the number of a group, -1 for none. Raises ConfigError."""
+    if name is None or name.isdecimal():
+        return -1 if name is None else int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f"--mailgroup {name}: there is no such group") from None
 
 
 class POP3Mbox(POP3Server[MboxBox]):
@@ -74,19 +143,97 @@ class POP3Mbox(POP3Server[MboxBox]):
     settings: MboxSettings
     settings_class = MboxSettings
     delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge"})
+    uidl_presets: ClassVar[frozenset[str]] = frozenset({"dovecot", "uw"})
     descriptors_per_client: ClassVar[int] = 3  # with the mailbox, while it is in use
+
+    def post_configure(self) -> None:
+        """Check our options too."""
+        super().post_configure()
+        self._mailbox_form()
+        group_of(self.settings.mailgroup)
+
+    def child_init(self) -> None:
+        """Finish what a crash has interrupted before this process serves its first client."""
+        super().child_init()
+        try:
+            self.recover_mailboxes(seconds=_RECOVERY_SECONDS)
+        except OSError as error:
+            self.log.warning("journals cannot be looked for", error=str(error))
+
+    def recover_mailboxes(self, *, seconds: float = math.inf) -> list[Interrupted]:
+        """Finish the deletions that a crash has interrupted, and log each; return them.
+
+        Raises OSError.
+        """
+        found = mbox_recovery.recover_all(
+            self.state_directory, self._mailbox_rules(None), seconds=seconds
+        )
+        complain: bool | None = None
+        for one in found:
+            if not one.why:
+                self.log.info("deletion finished that a crash had interrupted", path=one.path)
+                continue
+            if complain is None:
+                complain = mbox_recovery.may_complain(self.state_directory)
+            if complain:
+                self.log.warning("interrupted deletion waits", path=one.path, why=one.why)
+        return found
+
+    def mailbox_path(self, session: Session[MboxBox]) -> Path:
+        """Return the path of the mailbox."""
+        return Path(os.path.abspath(self.path(self.settings.mbox, session)))
+
+    def recover_maildrop(self, session: Session[MboxBox]) -> str:
+        """Finish a deletion that a crash has interrupted. Raises POP3Error, OSError."""
+        path = self.mailbox_path(session)
+        try:
+            done = mbox_recovery.recover(path, self.state_directory, self._mailbox_rules(None))
+        except FileNotFoundError:
+            return f"nothing to recover: {path} is not there"
+        except JournalRefused:
+            raise PermanentFailure(f"{path}: its journal does not fit") from None
+        except UnsafeMailbox:
+            raise PermanentFailure(f"{path}: no plain file with one name") from None
+        return f"{path}: a deletion was finished" if done else f"{path}: nothing was interrupted"
+
+    def _mailbox_form(self) -> Form:
+        settings = self.settings
+        return form_of(settings.mbox_format, settings.message_start, settings.message_end)
+
+    def _mailbox_rules(self, owners: frozenset[int] | None) -> Rules:
+        settings = self.settings
+        return Rules(
+            tuple(settings.mbox_locks.split(",")),
+            settings.mbox_stale_lock,
+            group_of(settings.mailgroup),
+            owners,
+        )
+
+    def _mailbox_owners(self, session: Session[MboxBox]) -> frozenset[int] | None:
+        """Return whose the mailbox may be; a root that knows no better serves everybody's."""
+        ours = os.geteuid()
+        if self.settings.mbox_owner == "any" or (session.uid is None and ours == 0):
+            return None
+        return frozenset({ours, ours if session.uid is None else session.uid})
 
     def maildrop_name(self, session: Session[MboxBox]) -> str:
         """Name the maildrop by its place: two login names may lead to one mailbox."""
-        return f"mbox{os.path.abspath(self.path(self.settings.mbox, session))}"
+        path = os.path.abspath(self.path(self.settings.mbox, session))
+        return mbox_recovery.maildrop_name(path)
+
+    def mail_reach(self) -> Reach | None:
+        """Return the directory of the mailboxes, unless it is another for each user."""
+        if "{home}" in self.settings.mbox or self.settings.mbox.startswith("~"):
+            return None
+        return Reach(write=(str(fixed_part(self.settings.mbox)),))
 
     def open_box(self, session: Session[MboxBox]) -> MboxBox:
         """Name the user's mailbox; whether it is there shows when it is listed."""
         return MboxBox(
             os.path.abspath(self.path(self.settings.mbox, session)),
             f"{self.state_directory}/mbox",
-            self.settings.mbox_format,
-            tuple(self.settings.mbox_locks.split(",")),
+            self._mailbox_form(),
+            self._mailbox_rules(self._mailbox_owners(session)),
             MboxIndex(),
         )
 
@@ -115,6 +262,12 @@ class POP3Mbox(POP3Server[MboxBox]):
             if box.index.ends[position] - box.index.begins[position] > BLOCK:
                 return session.connection.run_blocking("disk", box.open, position)
             return box.open(position)
+
+    def read_envelope(self, session: Session[MboxBox], message: Message) -> bytes:
+        """Return the "From " line of a message."""
+        box = session.box
+        with _store(session, box):
+            return box.envelope(box.position(message.uid.encode("ascii")))
 
     def delete_messages(self, session: Session[MboxBox], messages: Sequence[Message]) -> None:
         """Take the messages out of the file; on disk when this returns.
@@ -156,35 +309,38 @@ class POP3Mbox(POP3Server[MboxBox]):
             raise TemporaryFailure("mail store is not there")
 
 
-def recover(path: Path, state_directory: Path, locks: Sequence[str] = LOCKS) -> bool:
+def recover(path: Path, state_directory: Path, locks: Sequence[str] = DEFAULT_LOCKS) -> bool:
     """Finish a deletion that a crash has interrupted; True if there was one.
 
     For tools; a login does the same. Raises MailboxInUse, JournalRefused, UnsafeMailbox, OSError.
     """
-    box = MboxBox(
-        os.path.abspath(path), f"{state_directory}/mbox", "mbox", tuple(locks), MboxIndex()
-    )
-    mailbox = box.lock()
-    if mailbox is None:
-        raise MailboxInUse("mailbox is in use by another program")
-    with mailbox:
-        return mbox_commit.recover(mailbox.descriptor, box.journal, busy=mailbox.busy)
+    return mbox_recovery.recover(path, state_directory, Rules(tuple(locks)))
 
 
-_REASONS: dict[type[Exception], tuple[str, str]] = {
+_REASONS: dict[type[Exception], tuple[str, POP3Error]] = {
     MailboxChanged: (
         "mailbox changed by another program",
-        "mailbox was changed by another program; log in again",
+        TemporaryFailure("mailbox was changed by another program; log in again"),
     ),
-    NotAMailbox: ("not a mailbox of this format", "mailbox cannot be read"),
-    UnsafeMailbox: ("mailbox is no plain file with one name", "mailbox cannot be read"),
+    NotAMailbox: (
+        "not a mailbox of this format",
+        TemporaryFailure("mailbox cannot be read"),
+    ),
+    UnsafeMailbox: (
+        "mailbox is no plain file with one name",
+        PermanentFailure("mailbox cannot be read"),
+    ),
+    ForeignMailbox: (
+        "mailbox belongs to somebody else; see --mbox-owner",
+        PermanentFailure("mailbox cannot be read"),
+    ),
     JournalRefused: (
         "journal does not fit the mailbox; put one of them right",
-        "mailbox cannot be read",
+        TemporaryFailure("mailbox cannot be read"),
     ),
     EOFError: (
         "mailbox cut short by another program",
-        "mailbox was changed by another program; log in again",
+        TemporaryFailure("mailbox was changed by another program; log in again"),
     ),
 }
 
@@ -195,9 +351,9 @@ def _store(session: Session[MboxBox], box: MboxBox) -> Iterator[None]:
     try:
         yield
     except tuple(_REASONS) as error:
-        event, text = _REASONS[type(error)]
+        event, answer = _REASONS[type(error)]
         session.log.error(event, path=box.path, journal=box.journal)  # noqa: TRY400 - no traceback
-        raise TemporaryFailure(text) from error
+        raise type(answer)(answer.text) from error
     except OSError as error:
         session.log.error(  # noqa: TRY400 - a store's error needs no traceback
             "mail store failed", path=box.path, error=str(error)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pop3.sources import mbox_scan
+from pop3.sources import mbox_commit, mbox_scan
 from pop3.sources.mbox_commit import SYSTEM, Files, JournalRefused, commit, recover
+from pop3.sources.mbox_forms import MBOX
 from pop3.sources.mbox_index import MboxIndex
-from tests.crash.faultyos import FaultyOS, Killed
+from tests.crash.faultyos import WRITING, FaultyOS, Killed
 
 COUNT = 7
+CHUNK = 4096  # small, so that there are more calls to fail at
 LONG = 3  # this message is longer than a block
 LATE = b"From late@example.org Thu Jan  1 00:00:02 1970\nSubject: late\n\nlate delivery\n\n"
 LONG_LATE = LATE[:-1] + b"a long one, longer than what is deleted\n" * 200 + b"\n"
@@ -67,7 +69,7 @@ class Box:
 
     def index(self) -> MboxIndex:
         """List it."""
-        return mbox_scan.scan(self.descriptor, "mbox", MboxIndex(), lambda: None)
+        return mbox_scan.scan(self.descriptor, MBOX, MboxIndex(), lambda: None)
 
     def deliver(self, message: bytes = LATE) -> None:
         """Append as a delivery agent does."""
@@ -95,6 +97,11 @@ class Box:
     def deleted(self, gone: set[int]) -> bool:
         """Tell whether the messages are gone."""
         return all(MAIL[i] not in self.path.read_bytes() for i in gone)
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mbox_commit, "_CHUNK", CHUNK)
 
 
 @pytest.fixture
@@ -127,7 +134,7 @@ def test_commit_takes_out_what_was_asked(new_box: Callable[[], Box], gone: set[i
     assert os.listdir(box.path.parent) == ["anna"]
     order = [name for name in calls if name in {"rename", "fsync", "ftruncate", "unlink"}]
     assert order == [
-        *("fsync", "rename", "fsync"),  # the journal, its name, the directory
+        *("fsync", "fsync", "rename", "fsync"),  # the journal, the mailbox, the name, its directory
         *("fsync", "ftruncate", "fsync"),  # the mailbox
         *("unlink", "fsync"),
     ]
@@ -152,8 +159,11 @@ def test_killed_at_every_call(new_box: Callable[[], Box], gone: set[int], late: 
 
 
 @pytest.mark.parametrize("late", [b"", LATE, LONG_LATE], ids=["alone", "late", "long and late"])
-def test_killed_again_during_recovery(new_box: Callable[[], Box], late: bytes) -> None:
+def test_killed_again_during_recovery(
+    new_box: Callable[[], Box], late: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A recovery that dies too, at each of its calls, is done by the next one."""
+    monkeypatch.setattr(mbox_commit, "_CHUNK", 65536)  # all pairs of calls are tried
     gone = {1, 2, 4}
     calls = calls_of(new_box(), gone)
     for at in range(calls.index("rename") + 1, len(calls) - 3):
@@ -180,9 +190,10 @@ def test_killed_again_during_recovery(new_box: Callable[[], Box], late: bytes) -
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize("late", [b"", LATE], ids=["alone", "late"])
 @pytest.mark.parametrize("gone", [{2, 4}, {0, 1, 5}], ids=str)
 def test_error_at_every_call(
-    new_box: Callable[[], Box], gone: set[int], error: int, lasting: bool
+    new_box: Callable[[], Box], gone: set[int], late: bytes, error: int, lasting: bool
 ) -> None:
     """An error is told, and without a journal nothing was done."""
     calls = calls_of(new_box(), gone)
@@ -195,9 +206,10 @@ def test_error_at_every_call(
             assert not box.deleted(gone), (at, name)
         if not lasting:
             assert not os.path.exists(f"{box.journal}.tmp"), (at, name)
-        box.deliver()
+        if late:
+            box.deliver(late)
         recover(box.descriptor, box.journal)
-        assert box.faults(gone, LATE) == [], (at, name)
+        assert box.faults(gone, late) == [], (at, name)
         assert box.deleted(gone) == (at > calls.index("rename")), (at, name)
 
 
@@ -227,6 +239,41 @@ def test_judge_sees_a_commit_without_journal(new_box: Callable[[], Box]) -> None
         recover(box.descriptor, box.journal)
         bad += bool(box.faults(gone))
     assert bad > len(files.calls) // 2
+
+
+def by_rename(
+    mailbox: int, index: MboxIndex, gone: set[int], journal: str, *, files: Files = SYSTEM
+) -> None:
+    """Write a new file and give it the mailbox's name, as is often advised."""
+    data = os.pread(mailbox, index.size, 0)
+    kept = b"".join(data[slice(*index.share(i))] for i in range(len(index)) if i not in gone)
+    new = files.open(f"{journal}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    files.pwrite(new, kept, 0)
+    files.fsync(new)
+    files.close(new)
+    files.rename(f"{journal}.new", os.readlink(f"/proc/self/fd/{mailbox}"))
+
+
+@pytest.mark.parametrize("act", [commit, by_rename], ids=["ours", "rename"])
+def test_agent_that_opened_before_the_lock(
+    new_box: Callable[[], Box], act: Callable[..., None]
+) -> None:
+    """It appends when it gets the lock: kept by us, and the judge sees it lost by a rename."""
+    gone = {1, 4}
+    box = new_box()
+    with box.path.open("ab") as agent:
+        assert box.fail(gone, FaultyOS(), act) == "done"
+        agent.write(LATE)
+    faults = box.faults(gone, LATE)
+    assert faults == [] if act is commit else [one[:5] for one in faults] == ["lost:"]
+
+
+def test_there_are_more_than_500_fault_points(new_box: Callable[[], Box]) -> None:
+    """Writing calls at which the tests above kill or fail a commit, with and without late mail."""
+    writing = [sum(name in WRITING for name in calls_of(new_box(), gone)) for gone in DELETIONS]
+    kills = 3 * sum(writing)
+    errors = 8 * (writing[DELETIONS.index({2, 4})] + writing[DELETIONS.index({0, 1, 5})])
+    assert kills + errors >= 500, (kills, errors)
 
 
 def test_judge_sees_each_fault() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pop3.errors import MailboxInUse, TemporaryFailure
+from pop3.errors import PermanentFailure, POP3Error, TemporaryFailure
 from pop3.message import Listing, Message
 from pop3.session import Session
-from pop3.sources import SOURCES, mbox, mbox_lock
+from pop3.sources import SOURCES, mbox
 from pop3.sources.mbox import MboxSettings, POP3Mbox
 from pop3.wire import BLOCK, crlf
 
@@ -181,8 +180,9 @@ def test_what_is_no_plain_file_is_refused(site: Site, kind: str) -> None:
     else:
         site.box.symlink_to("/nonexistent")
     login = Login(site.server())
-    with pytest.raises(TemporaryFailure) as caught:
+    with pytest.raises(POP3Error) as caught:
         login.list()
+    assert caught.value.code == "SYS/PERM"
     assert str(site.mail) not in caught.value.text
     assert login.log[0][1]["path"] == str(site.box)
     assert not site.lock.exists()
@@ -193,6 +193,26 @@ def test_file_that_is_no_mailbox_is_refused(site: Site) -> None:
     site.box.write_bytes(b"root:x:0:0\n")
     with pytest.raises(TemporaryFailure, match="mailbox cannot be read"):
         site.login()
+
+
+@pytest.mark.parametrize("owner", ["user", "server", "stranger", "any"])
+def test_mailbox_of_somebody_else_is_refused(site: Site, owner: str) -> None:
+    """It is the user's or theirs who serve, or nobody gets it; the log says how to allow it."""
+    ours = site.box.stat().st_uid
+    login = Login(site.server(mbox_owner="any" if owner == "any" else "user"))
+    login.session.uid = ours if owner == "user" else ours + 1
+    if owner in {"stranger", "any"}:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(site.box, ours + 2, -1)
+    if owner == "stranger":
+        with pytest.raises(PermanentFailure, match="mailbox cannot be read") as caught:
+            login.list()
+        assert caught.value.code == "SYS/PERM"
+        assert login.log[0][0] == "mailbox belongs to somebody else; see --mbox-owner"
+        assert not site.lock.exists()
+    else:
+        assert len(login.list()) == 3
 
 
 # -- ids -------------------------------------------------------------------------------------------
@@ -298,7 +318,7 @@ def test_large_message_that_is_cut_off_is_an_error(site: Site) -> None:
 def test_journal_that_cannot_be_written_changes_nothing(site: Site) -> None:
     """The state directory is full or not ours: -ERR, and the mail is as it was."""
     login = site.login()
-    os.mkdir(f"{login.session.box.journal}.tmp")
+    os.makedirs(f"{login.session.box.journal}.tmp")
     with pytest.raises(TemporaryFailure, match="mail store cannot be read or written"):
         login.delete(0)
     assert site.box.read_bytes() == stored(ONE, TWO, LARGE)
@@ -309,9 +329,11 @@ KILLED = """
 import os, signal, sys
 from pop3.sources.mbox_box import MboxBox
 from pop3.sources.mbox_commit import Files
+from pop3.sources.mbox_forms import MBOX
 from pop3.sources.mbox_index import MboxIndex
+from pop3.sources.mbox_lock import Rules
 Files.ftruncate = staticmethod(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-box = MboxBox(sys.argv[1], sys.argv[2] + "/mbox", "mbox", ("dotlock", "fcntl"), MboxIndex())
+box = MboxBox(sys.argv[1], sys.argv[2] + "/mbox", MBOX, Rules(), MboxIndex())
 mailbox = box.lock()
 box.list(mailbox)
 box.delete(mailbox, {0})
@@ -335,117 +357,6 @@ def test_killed_process_is_healed(site: Site, by: str, monkeypatch: pytest.Monke
         assert site.box.read_bytes() == stored(TWO, LARGE)
     assert site.login().read_all() == [TWO, LARGE]
     assert os.listdir(site.mail) == ["anna"]
-
-
-HOLD = """
-import fcntl, sys
-file = open(sys.argv[1], "rb+")
-fcntl.lockf(file, fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-# -- locks -----------------------------------------------------------------------------------------
-
-
-def hold_dotlock(site: Site, owner: str) -> None:
-    """Leave a dotlock of somebody, untouched for an hour."""
-    site.lock.write_text(owner)
-    past = time.time() - 3600
-    os.utime(site.lock, (past, past))
-
-
-def dead_pid() -> int:
-    """Return a process id that no process has."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait(30)
-        return process.pid
-
-
-@pytest.mark.parametrize("owner", ["", "0", "me", "host", "dead elsewhere"])
-def test_dotlock_of_somebody_is_respected(site: Site, owner: str) -> None:
-    """Alive, on another host or not known: it stays, and the client is told after --lock-wait."""
-    host = socket.gethostname()
-    text = {
-        "me": f"{os.getpid()} {host} 1\n",
-        "host": f"{os.getpid()} elsewhere 1\n",
-        "dead elsewhere": f"{dead_pid()} elsewhere 1\n",
-    }.get(owner, owner)
-    hold_dotlock(site, text)
-    login = Login(site.server())
-    with pytest.raises(MailboxInUse):
-        login.list()
-    assert login.connection.paused == pytest.approx(0.5)
-    assert site.lock.read_text() == text
-    assert sorted(os.listdir(site.mail)) == ["anna", "anna.lock"]
-
-
-def test_dotlock_of_the_dead_is_removed_when_it_is_old(site: Site) -> None:
-    """Not at once: the process may live where its id is not seen."""
-    hold_dotlock(site, f"{dead_pid()} {socket.gethostname()} 1\n")
-    ahead = time.time() + 60
-    os.utime(site.lock, (ahead, ahead))
-    with pytest.raises(MailboxInUse):
-        site.login()
-    hold_dotlock(site, site.lock.read_text())
-    assert len(site.login().listing) == 3
-    assert os.listdir(site.mail) == ["anna"]
-
-
-def test_lock_of_the_file_is_waited_for(site: Site) -> None:
-    """The dotlock is given back meanwhile, for agents that take the two in the other order."""
-    login = Login(site.server())
-    command = [sys.executable, "-c", HOLD, str(site.box)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
-        assert agent.stdout is not None
-        assert agent.stdout.readline() == b"locked\n"
-        with pytest.raises(MailboxInUse):
-            login.list()
-        seen = []
-
-        def let_go() -> None:
-            seen.append(site.lock.exists())
-            agent.communicate(timeout=30)
-            login.connection.on_pause = lambda: None
-
-        login.connection.on_pause = let_go
-        assert len(login.list()) == 3
-        assert seen == [False]
-
-
-def test_dotlock_is_refreshed_during_long_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delivery agents remove locks that look forgotten; one taken away is not made again."""
-    monkeypatch.setattr(mbox_lock, "REFRESH_SECONDS", -1.0)
-    mailbox = mbox_lock.open_mailbox(str(site.box), mbox_lock.LOCKS)
-    assert mailbox is not None
-    with mailbox:
-        past = time.time() - 3600
-        os.utime(site.lock, (past, past))
-        mailbox.busy()
-        assert site.lock.stat().st_mtime > past + 1800
-        site.lock.write_text("another's")
-        site.lock.unlink()
-        mailbox.busy()
-        hold_dotlock(site, "0")
-    assert site.lock.read_text() == "0"
-
-
-def test_two_of_one_process_exclude_each_other(site: Site) -> None:
-    """Two names may lead to one file, and one worker may serve both; reading lets go of nothing."""
-    mailbox = site.login().session.box.lock()
-    assert mailbox is not None
-    with mailbox:
-        site.box.read_bytes()
-        with pytest.raises(MailboxInUse):
-            site.login(mbox_locks="fcntl")
-
-
-def test_other_locks_can_be_chosen(site: Site) -> None:
-    """With fcntl alone a dotlock is nothing to us."""
-    hold_dotlock(site, "0")
-    assert len(site.login(mbox_locks="fcntl").listing) == 3
-    with pytest.raises(ValueError, match="it is a list of dotlock, fcntl"):
-        mbox.lock_list("flock")
 
 
 def test_unwritable_state_costs_one_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

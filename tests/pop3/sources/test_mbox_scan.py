@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pop3.sources import mbox_scan
+from pop3.sources import mbox_forms, mbox_scan
+from pop3.sources.mbox_forms import FORMS, Form, NotAMailbox
 from pop3.sources.mbox_index import MboxIndex, load, save
-from pop3.sources.mbox_scan import NotAMailbox, describe, empty, refresh, scan
+from pop3.sources.mbox_scan import describe, empty, refresh, scan
 
 F = b"From x\n"
 M = b"\x01\x01\x01\x01\n"
@@ -62,10 +63,10 @@ def test_mbox_messages(
     window: int,
 ) -> None:
     """However the file is cut into windows; the shares of the messages cover the file."""
-    monkeypatch.setattr(mbox_scan, "_WINDOW", max(window, len(stored) if window > 7 else window))
+    monkeypatch.setattr(mbox_forms, "_WINDOW", max(window, len(stored) if window > 7 else window))
     path, descriptor = mailbox
     path.write_bytes(stored)
-    index = scan(descriptor, "mbox", MboxIndex(), nothing)
+    index = scan(descriptor, FORMS["mbox"], MboxIndex(), nothing)
     assert messages(descriptor, index) == expected
     shares = [index.share(i) for i in range(len(index))]
     assert all(one[1] == other[0] for one, other in itertools.pairwise(shares))
@@ -91,10 +92,10 @@ def test_mmdf_messages(
     window: int,
 ) -> None:
     """Between two lines of ^A; a "From " line behind the first is not sent."""
-    monkeypatch.setattr(mbox_scan, "_WINDOW", window)
+    monkeypatch.setattr(mbox_forms, "_WINDOW", window)
     path, descriptor = mailbox
     path.write_bytes(stored)
-    assert messages(descriptor, scan(descriptor, "mmdf", MboxIndex(), nothing)) == expected
+    assert messages(descriptor, scan(descriptor, FORMS["mmdf"], MboxIndex(), nothing)) == expected
 
 
 @pytest.mark.parametrize("form", ["mbox", "mmdf"])
@@ -103,7 +104,7 @@ def test_rubbish_is_no_mailbox(mailbox: tuple[Path, int], form: str, stored: byt
     """What begins otherwise is not served, let alone rewritten."""
     mailbox[0].write_bytes(stored)
     with pytest.raises(NotAMailbox):
-        scan(mailbox[1], form, MboxIndex(), nothing)
+        scan(mailbox[1], FORMS[form], MboxIndex(), nothing)
 
 
 def test_only_the_new_part_is_read(
@@ -112,31 +113,31 @@ def test_only_the_new_part_is_read(
     """A box that has grown is read from its last message on, one that has not is not read."""
     path, descriptor = mailbox
     path.write_bytes(F + b"a\n\n" + F + b"b\n\n" + F + b"c\n")
-    first = refresh(descriptor, "mbox", MboxIndex(), nothing)
-    assert refresh(descriptor, "mbox", first, nothing) is first
+    first = refresh(descriptor, FORMS["mbox"], MboxIndex(), nothing)
+    assert refresh(descriptor, FORMS["mbox"], first, nothing) is first
     read: list[int] = []
 
-    def counting(descriptor: int, begin: int, end: int) -> tuple[bytes, int]:
+    def counting(descriptor: int, begin: int, end: int, form: Form) -> tuple[bytes, int]:
         read.append(begin)
-        return describe(descriptor, begin, end)
+        return describe(descriptor, begin, end, form)
 
     monkeypatch.setattr(mbox_scan, "describe", counting)
     with path.open("ab") as file:
         file.write(b"\n" + F + b"d\n\n")
-    second = refresh(descriptor, "mbox", first, nothing)
+    second = refresh(descriptor, FORMS["mbox"], first, nothing)
     assert len(read) == 2
     assert messages(descriptor, second) == [b"a\n", b"b\n", b"c\n", b"d\n"]
     assert second.uids[:3] == first.uids
-    assert second == scan(descriptor, "mbox", MboxIndex(), nothing)
+    assert second == scan(descriptor, FORMS["mbox"], MboxIndex(), nothing)
 
 
 def test_changed_and_grown_box_is_read_anew(mailbox: tuple[Path, int]) -> None:
     """Its old part is not what it was."""
     path, descriptor = mailbox
     path.write_bytes(F + b"a\n\n" + F + b"b\n")
-    first = refresh(descriptor, "mbox", MboxIndex(), nothing)
+    first = refresh(descriptor, FORMS["mbox"], MboxIndex(), nothing)
     path.write_bytes(F + b"A\n\n" + F + b"b\n\n" + F + b"c\n")
-    second = refresh(descriptor, "mbox", first, nothing)
+    second = refresh(descriptor, FORMS["mbox"], first, nothing)
     assert messages(descriptor, second) == [b"A\n", b"b\n", b"c\n"]
     assert second.uids[0] != first.uids[0]
     assert second.uids[1] == first.uids[1]
@@ -185,6 +186,6 @@ def test_a_mailbox_with_crlf_is_refused(tmp_path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with pytest.raises(NotAMailbox):
-            refresh(descriptor, "mbox", empty(), lambda: None)
+            refresh(descriptor, FORMS["mbox"], empty(), lambda: None)
     finally:
         os.close(descriptor)

@@ -82,4 +82,4 @@ def test_quit_says_when_nothing_was_deleted(start: Start, kind: str) -> None:
 def test_wrong_lock_is_refused_at_start(start: Start) -> None:
     """One line that names the option."""
     with pytest.raises(pytest.fail.Exception, match="mbox-locks"):
-        started(start, "fork", [], "--mbox-locks", "flock")
+        started(start, "fork", [], "--mbox-locks", "lockf")
