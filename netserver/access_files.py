@@ -6,13 +6,13 @@ import hashlib
 import mmap
 import os
 import re
-import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from netserver.access import Verdict, ip_of, is_host_name, matches_name, network_of
 from netserver.errors import ConfigError
+from netserver.file_contents import CHECK_INTERVAL, FileContents, NotRegularError, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     Names = Callable[[], Sequence[str]]
     RunBlocking = Callable[..., Any]
 
-# seconds between two looks at a file
-CHECK_INTERVAL = 1.0
-# A file changed this short a time before it was read may change again within one tick of its clock.
-_SETTLED = 2.0
 _DIGEST = 16
 
 _WORDS = ("ALLOW", "DENY", "WARN")
@@ -190,11 +186,10 @@ def _two_words(line: bytes) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Contents(Generic[P]):
-    """A file as it was read; ``signature`` is None if an unchanged one may hide a change."""
+    """A file as it was read, and the rules it holds."""
 
     rules: P
-    data: bytes
-    signature: tuple[int, ...] | None
+    file: FileContents
 
 
 class RuleFile(Generic[P]):
@@ -241,7 +236,7 @@ class RuleFile(Generic[P]):
     def _look(self) -> _Contents[P] | str:
         """Return what is in the file, or why it cannot be used; may run in a pool."""
         try:
-            unchanged = _signature(os.stat(self.path)) == self._now.signature
+            unchanged = signature_of(os.stat(self.path)) == self._now.file.signature
             return self._now if unchanged else self._read()
         except ConfigError as error:
             return str(error)
@@ -256,31 +251,21 @@ class RuleFile(Generic[P]):
                 self._log.warning("access rules not read, the old ones stay", why=found)
             return
         self._told[:] = bytes(_DIGEST)
-        if found.data != self._now.data:
+        if found.file.data != self._now.file.data:
             self._log.debug("access rules read again", file=self.path)
         self._now = found
 
     def _read(self) -> _Contents[P]:
         try:
-            # without O_NONBLOCK, a FIFO in the file's place would hold the process
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-            with open(os.open(self.path, flags), "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise ConfigError(f"{self._option} {self.path}: not a regular file")
-                data = file.read()
+            file = FileContents.read(self.path)
+        except NotRegularError:
+            raise ConfigError(f"{self._option} {self.path}: not a regular file") from None
         except OSError as error:
             raise ConfigError(self._unreadable(error)) from None
         try:
-            rules = self._parse(data, self.path)
+            return _Contents(self._parse(file.data, self.path), file)
         except ConfigError as error:
             raise ConfigError(f"{self._option} {error}") from None
-        settled = abs(time.time() - status.st_mtime) > _SETTLED
-        return _Contents(rules, data, _signature(status) if settled else None)
 
     def _unreadable(self, error: OSError) -> str:
         return f"{self._option} {self.path}: {error.strerror or type(error).__name__}"
-
-
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -44,6 +44,7 @@ class Session(Generic[BoxT]):
         "debug",
         "deleted",
         "errors",
+        "fetched",
         "found_sizes",
         "home",
         "lock",
@@ -91,6 +92,7 @@ class Session(Generic[BoxT]):
         self.found_sizes: dict[str, int] | None = (
             None  # by announced id, to be remembered at the end
         )
+        self.fetched: set[int] | None = None  # indexes, where --expire wants to know
         self.octets = 0  # of messages, as LIST counts them
         self.reason = "lost"  # why it ended
         self.received = b""  # a header that stands before each message; see `pop3.received`

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.maildirs import make_maildir, stored_messages
+from tests.support.postgres import postgres  # noqa: F401 - a fixture
 from tests.support.servers import PERSONALITIES, RunningServer, running, start_server
+from tests.support.slapd import slapd  # noqa: F401 - a fixture
 from tests.support.wire import Wire
 
 USERS = 999

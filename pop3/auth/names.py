@@ -1,7 +1,8 @@
 """Login names: `localpart[~view][@domain]`, checked before anything is looked up or opened."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from unicodedata import category, normalize
 
 MAX_OCTETS = 255
@@ -16,12 +17,23 @@ _INVISIBLE = frozenset({"Cf", "Cn", "Co"})
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a login comes from, for backends that go by it; none of it is needed for the others."""
+
+    server_name: str | None
+    """The name the client gave in its TLS handshake (SNI), as it came."""
+    host_names: Callable[[], Sequence[str]]
+    """Asks for the client's host name, confirmed by a forward lookup; may take seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoginName:
     """A login name in its normal form: NFC, the domain in lower case."""
 
     localpart: str
     view: str | None
     domain: str | None
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def user(self) -> str:
@@ -33,6 +45,15 @@ class LoginName:
         """The whole name, as it would be typed."""
         view = "" if self.view is None else f"~{self.view}"
         return self.localpart + view + ("" if self.domain is None else f"@{self.domain}")
+
+    def as_user(self, user: str) -> "LoginName":
+        """Return the name of the user that a backend found, with the view that was asked for."""
+        if user == self.user:
+            return self
+        local, at, domain = user.rpartition("@")
+        if not at:
+            return replace(self, localpart=user, domain=None)
+        return replace(self, localpart=local, domain=domain)
 
     @classmethod
     def parse(cls, raw: bytes, *, strict: bool = True) -> "LoginName":

@@ -6,20 +6,18 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from netserver.errors import ConfigError
+from netserver.file_contents import CHECK_INTERVAL, FileContents, NotRegularError, signature_of
 from pop3.auth import schemes
 from pop3.auth.names import MAX_OCTETS, LoginName
+from pop3.auth.stored import Survey, survey
 
 #: `run_blocking(pool, function, *args)` calls the function where it may block: a pool under gevent.
 RunBlocking = Callable[..., Any]
-
-CHECK_INTERVAL = 1.0  # seconds between two looks at the file
-# A file changed this short a time before it was read may change again within one tick of its clock.
-_SETTLED = 2.0
 
 # Most names, without the cost of a full parse: 100,000 users are read at each start.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+)*(?:@[a-z0-9]+(?:[.-][a-z0-9]+)*)?")
@@ -45,6 +43,8 @@ class Users:
     dummy: str
     #: Whether somebody's password stands there unhashed.
     has_plain: bool
+    #: What the hashes allow besides passwords on the wire.
+    survey: Survey = field(default_factory=Survey)
 
 
 def parse(data: bytes, path: str) -> Users:
@@ -73,7 +73,8 @@ def parse(data: bytes, path: str) -> Users:
             shapes[shape] += 1
             samples.setdefault(shape, entry.hash_text)
     common = samples[shapes.most_common(1)[0][0]] if shapes else None
-    return Users(table, schemes.dummy_like(common), "PLAIN" in shapes)
+    found = survey((count, samples[shape]) for shape, count in shapes.items())
+    return Users(table, schemes.dummy_like(common), "PLAIN" in shapes, found)
 
 
 def _user(line: str) -> tuple[str, Entry, str | None]:
@@ -171,7 +172,7 @@ class UsersFile:
         """Read the file again if it changed. Runs in a pool: raises and logs nothing."""
         signature = None
         try:
-            signature = _signature(os.stat(self.path))
+            signature = signature_of(os.stat(self.path))
             if signature == self._failed:
                 return []
             complaints = self._read()
@@ -189,23 +190,15 @@ class UsersFile:
 
     def _read(self) -> list[str]:
         """Read the file if it changed; return what deserves a warning."""
-        # Without O_NONBLOCK, a FIFO in the file's place would hold the process.
-        with open(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{self.path}: not a regular file")
-            signature = _signature(status)
-            if signature == self._seen:
-                return []
-            users = parse(file.read(), self.path)
-        self._users = users
-        settled = time.time() - status.st_mtime > _SETTLED
-        self._seen = signature if settled else None
-        return _complaints(self.path, status.st_mode, users)
-
-
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if self._seen is not None and signature_of(os.stat(self.path)) == self._seen:
+            return []
+        try:
+            file = FileContents.read(self.path)
+        except NotRegularError:
+            raise ConfigError(f"{self.path}: not a regular file") from None
+        self._users = users = parse(file.data, self.path)
+        self._seen = file.signature
+        return _complaints(self.path, file.mode, users)
 
 
 def _complaints(path: str, mode: int, users: Users) -> list[str]:

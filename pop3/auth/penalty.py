@@ -1,4 +1,4 @@
-"""Growing delays for those who guess passwords: a table in memory all processes share.
+"""Growing delays for those who guess passwords: a table in memory that all processes share.
 
 Each failed login counts against the address it came from and against the user it named. Processes
 write without locks: two failures in the same instant may count as one, and nothing worse happens.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from pop3.auth.secret import Secret
+from pop3.auth.table_file import boot_id
 
 LAST_DELAY = 15.0  # seconds; longer would help nobody, clients give up
 DECAY = 900.0  # seconds without a failure until all is forgotten
@@ -19,13 +20,15 @@ DECAY = 900.0  # seconds without a failure until all is forgotten
 _SLOTS = 4096
 # An entry lives in one of the few slots from where its key points to.
 _PROBES = 8
-_MAGIC = b"penalty1"
-_HEADER = struct.Struct("@8s16sd")  # magic, key of the hashes, time of the last failure of all
+_MAGIC = b"penalty2"
+# magic, key of the hashes, time of the last failure of all, the boot that the times belong to
+_HEADER = struct.Struct("@8s16sd16s")
 _LAST_FAILURE = 3  # the place of that time among the numbers of 8 octets
 # key, time of the last failure (CLOCK_MONOTONIC, the same for all processes), its password, count
 # native, so that another process sees a number whole and not half written
 _SLOT = struct.Struct("@8sd4sH10x")
-_MAX_COUNT = 16
+_MAX_COUNT = 10_000
+_MOST_DOUBLINGS = 16  # nor does a success leave more than half of so many failures
 #: Octets the table needs.
 SIZE = _HEADER.size + _SLOTS * _SLOT.size
 
@@ -48,8 +51,8 @@ def network_key(host: str) -> bytes:
 class PenaltyTable:
     """How long who has to wait.
 
-    `memory` is a buffer of SIZE octets, shared by making it (an anonymous mmap) before the fork;
-    one that already holds a table is joined. Without it the table is this process's own.
+    `memory` is a buffer of SIZE octets, shared by making it before the fork (see `table_file`); one
+    that already holds a table of this boot is joined. Without it the table is this process's own.
     `first_delay` seconds are due after the first failure, twice as much after each further one, up
     to LAST_DELAY; 0 turns everything off. Addresses in the `trusted` networks are never delayed.
     """
@@ -69,12 +72,13 @@ class PenaltyTable:
         self._clock = clock
         # single numbers go through this view: pack_into clears the place before it writes
         self._times = self._memory[:SIZE].cast("d")
-        magic, self._key, _ = _HEADER.unpack_from(self._memory)
-        if magic != _MAGIC:
+        magic, self._key, _, boot = _HEADER.unpack_from(self._memory)
+        this_boot = boot_id()
+        if magic != _MAGIC or boot != this_boot:
             # Keyed hashes: nobody can aim at somebody else's slot, or read names out of the memory.
             self._key = secrets.token_bytes(16)
             self._memory[:SIZE] = bytes(SIZE)
-            _HEADER.pack_into(self._memory, 0, _MAGIC, self._key, -DECAY)
+            _HEADER.pack_into(self._memory, 0, _MAGIC, self._key, -DECAY, this_boot)
 
     @property
     def is_calm(self) -> bool:
@@ -120,12 +124,23 @@ class PenaltyTable:
             return
         by_address, by_user = self._keys(address_key, user)
         self._reduce(by_user, 0)
-        self._reduce(by_address, self._count(by_address) // 2)
+        self._reduce(by_address, min(self._count(by_address), _MOST_DOUBLINGS) // 2)
+
+    def failures(self, address_key: bytes, user: str) -> tuple[int, int]:
+        """Return how often the address and the user have failed lately."""
+        by_address, by_user = self._keys(address_key, user)
+        return self._count(by_address), self._count(by_user)
+
+    def forgive(self, address_key: bytes, user: str) -> None:
+        """Forget all failures of the address and of the user."""
+        for key in self._keys(address_key, user):
+            self._reduce(key, 0)
 
     def _delay(self, count: int) -> float:
         if count == 0:
             return 0.0
-        return min(self._first_delay * 2.0 ** (count - 1), max(LAST_DELAY, self._first_delay))
+        doublings = min(count - 1, _MOST_DOUBLINGS)
+        return min(self._first_delay * 2.0**doublings, max(LAST_DELAY, self._first_delay))
 
     def _keys(self, address_key: bytes, user: str) -> tuple[bytes, bytes]:
         return self._digest(b"address", address_key, 8), self._digest(b"user", _octets(user), 8)

@@ -227,6 +227,7 @@ def start_server(
         passwd = write_users(tmp_path / "users", accounts)
         arguments += ["--source", source, "--auth", f"passwd-file:{passwd}"]
         arguments += ["--state", f"sqlite:///{tmp_path}/state.db", "--auth-failure-delay", "0"]
+        arguments += ["--control-socket", "none"]  # most tests count the processes
         if source == "maildir":
             arguments += ["--maildir", f"{tmp_path}/mail/{{user}}"]
     first = [target] if target else []

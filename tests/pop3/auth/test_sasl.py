@@ -1,4 +1,4 @@
-"""SASL exchanges: PLAIN and LOGIN, and nothing but AuthFailed for garbage."""
+"""SASL exchanges: PLAIN and LOGIN, which there are, and nothing but AuthFailed for garbage."""
 
 import base64
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netserver.errors import ConfigError
 from pop3.auth import sasl
-from pop3.auth.sasl import Challenge, Credentials, Exchange
+from pop3.auth.sasl import Challenge, Credentials, Exchange, Proof
 from pop3.errors import AuthFailed
 
 
@@ -85,7 +85,7 @@ def test_login_refuses(responses: list[bytes | None]) -> None:
         run.respond(responses[-1])
 
 
-@pytest.mark.parametrize("name", [b"", b"CRAM-MD5", b"PLAIN ", b"PLAIN\0", "pla\u0131n".encode()])
+@pytest.mark.parametrize("name", [b"", b"DIGEST-MD5", b"PLAIN ", b"PLAIN\0", "pla\u0131n".encode()])
 def test_exchange_unknown_mechanism(name: bytes) -> None:
     """A mechanism that is not here is no exchange."""
     assert sasl.exchange(name) is None
@@ -93,15 +93,15 @@ def test_exchange_unknown_mechanism(name: bytes) -> None:
 
 def test_mechanisms_reads_the_option() -> None:
     """Names in any case, with commas or blanks, keep their order and come once."""
-    assert sasl.mechanisms(None) == sasl.AVAILABLE == (b"PLAIN", b"LOGIN")
+    assert set(sasl.AVAILABLE) - set(sasl.mechanisms(None)) == {b"CRAM-MD5"}
     assert sasl.mechanisms("login, plain LOGIN") == (b"LOGIN", b"PLAIN")
     assert sasl.mechanisms("none") == sasl.mechanisms("") == ()
 
 
-@pytest.mark.parametrize("value", ["CRAM-MD5", "plain,none", "PLA\u0131N", "plain;login", "\ud800"])
+@pytest.mark.parametrize("value", ["DIGEST-MD5", "plain,none", "PLA\u0131N", "plain;login", "\ud800"])
 def test_mechanisms_unknown_is_a_config_error(value: str) -> None:
     """A name that is not here is named in one line with those that are."""
-    with pytest.raises(ConfigError, match=r"^sasl: .*PLAIN, LOGIN$"):
+    with pytest.raises(ConfigError, match=r"^--sasl: .*PLAIN, LOGIN, ANONYMOUS$"):
         sasl.mechanisms(value)
 
 
@@ -151,4 +151,4 @@ def test_exchange_ends_by_credentials_or_auth_failed(
             ended = True
             continue
         assert not ended
-        ended = isinstance(result, Credentials)
+        ended = isinstance(result, Credentials | Proof)

@@ -1,0 +1,50 @@
+"""Memory that all processes of a server share, and that a restart finds as it was left.
+
+It is a file in the state directory: the workers of every personality map it, those of inetd and
+those of the image before a reload as well.
+"""
+
+import fcntl
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from netserver import native
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@contextmanager
+def shared_memory(path: Path, size: int, owner: tuple[int, int] | None) -> Iterator[memoryview]:
+    """Map a file of `size` octets, made if it is not there; `owner` is its (uid, gid) then.
+
+    Nobody else is in this block at the same time: what the memory begins with can be written.
+    Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a regular file")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_size < size:
+            # with room on the disk: a page that cannot be had would end whoever writes to it
+            os.posix_fallocate(descriptor, 0, size)
+            if owner is not None:
+                with suppress(PermissionError):
+                    os.fchown(descriptor, *owner)
+        yield memoryview(mmap.mmap(descriptor, size))
+    finally:
+        native.close(descriptor)
+
+
+def boot_id() -> bytes:
+    """Return 16 octets that are others after the machine has started anew; CLOCK_MONOTONIC too."""
+    try:
+        text = Path(_BOOT_ID).read_text("ascii")
+        return bytes.fromhex(text.strip().replace("-", ""))[:16].ljust(16, b"\0")
+    except (OSError, ValueError):
+        return bytes(16)
