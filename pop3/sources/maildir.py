@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from netserver.options import option
+from netserver.reach import Reach
 from pop3.errors import TemporaryFailure
 from pop3.message import UNKNOWN, Listing, Message
 from pop3.paths import fixed_part, path_pattern
 from pop3.server import POP3Server
 from pop3.session import Session
 from pop3.settings import POP3Settings
+from pop3.sources import maildir_qmail
 from pop3.sources.maildir_box import MaildirBox, MessageGone
 from pop3.sources.maildir_index import MaildirIndex, amend, index_path, load, save
 from pop3.sources.maildir_scan import FOLDERS, is_current, refresh, stated_size
@@ -42,6 +44,11 @@ class MaildirSettings(POP3Settings):
         help="where a user's mail is; ~ or {home} is the home directory, and {user} {localpart} "
         "{domain} {initial} are filled in",
     )
+    maildir_from_qmail: bool = option(
+        False,
+        group="mail",
+        help="where ~/.qmail names a maildir, mail is there instead of in --maildir",
+    )
     trust_maildir_sizes: bool = option(
         False,
         group="mail",
@@ -61,15 +68,26 @@ class POP3Maildir(POP3Server[MaildirBox]):
 
     def maildrop_name(self, session: Session[MaildirBox]) -> str:
         """Name the maildrop by its place: two login names may lead to one maildir."""
-        return f"maildir{self.path(self.settings.maildir, session)}"
+        return f"maildir{self._place(session)}"
+
+    def mailbox_path(self, session: Session[MaildirBox]) -> Path:
+        """Return the path of the maildir."""
+        return self._place(session)
 
     def uidl_directory(self, session: Session[MaildirBox]) -> Path | None:
         """Return the maildir: Dovecot and Courier keep their lists in it."""
-        return self.path(self.settings.maildir, session)
+        return self._place(session)
+
+    def mail_reach(self) -> Reach | None:
+        """Return the mail root, unless it is another for each user."""
+        pattern = self.settings.maildir
+        if self.settings.maildir_from_qmail or "{home}" in pattern or pattern.startswith("~"):
+            return None
+        return Reach(write=(str(fixed_part(self.settings.maildir)),))
 
     def open_box(self, session: Session[MaildirBox]) -> MaildirBox:
         """Name the user's maildir; whether it is there shows when it is listed."""
-        return MaildirBox(os.fspath(self.path(self.settings.maildir, session)))
+        return MaildirBox(os.fspath(self._place(session)))
 
     def list_messages(self, session: Session[MaildirBox]) -> Listing:
         """List new/ and cur/ in the order of arrival, with exact sizes."""
@@ -128,6 +146,15 @@ class POP3Maildir(POP3Server[MaildirBox]):
     def close_box(self, session: Session[MaildirBox]) -> None:
         """Close what stayed open to read messages."""
         session.box.close()
+
+    def _place(self, session: Session[MaildirBox]) -> Path:
+        """Return where the user's maildir is."""
+        if self.settings.maildir_from_qmail:
+            if session.box_is_open:  # the file may say something else by now
+                return Path(os.fsdecode(session.box.root))
+            if (named := maildir_qmail.maildir_of(session)) is not None:
+                return named
+        return self.path(self.settings.maildir, session)
 
     def _index_path(self, box: MaildirBox) -> str:
         return index_path(f"{self.state_directory}/index", box.root)
