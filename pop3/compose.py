@@ -8,7 +8,7 @@ made here and not by `email.message`, which decodes encoded words in what it is 
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.header import Header
 from email.message import EmailMessage
@@ -17,7 +17,7 @@ from email.utils import format_datetime, parseaddr
 from hashlib import sha256
 from io import BytesIO
 from types import ModuleType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 # C0 and C1 controls (NEL is one), LS, PS and half surrogate pairs
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -32,7 +32,19 @@ _ENCODED_WORD = 66  # beside "Subject: " on one line
 _LONGEST_WORD = 60
 _LONGEST_ADDRESS = 70
 _LONGEST_VALUE = 4000
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,40}/[A-Za-z0-9][A-Za-z0-9.+-]{0,40}")
+_UNKNOWN_TYPE = "application/octet-stream"
+_UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 60
 _OURS = frozenset(("subject", "from", "to", "date", "message-id", "mime-version"))
+
+
+class Attachment(NamedTuple):
+    """A file to go with a message: its name, its media type, its octets."""
+
+    name: str
+    kind: str
+    content: bytes
 
 
 def compose(
@@ -45,34 +57,55 @@ def compose(
     to: str | None = None,
     message_id: str | None = None,
     headers: Mapping[str, str] | None = None,
+    attachments: Sequence[Attachment] = (),
 ) -> BinaryIO:
     """Return a message to read from.
 
     `sender` and `to` are "Name <user@domain>" or just one of the two; `date` is in seconds since
-    1970 or a datetime (without a zone: UTC). With `text` and `html` it is multipart/alternative. A
-    missing or unusable `message_id` is derived from the contents. Raises ValueError for a name in
-    `headers` that is no field name, or that this function sets itself.
+    1970 or a datetime (without a zone: UTC). With `text` and `html` it is multipart/alternative,
+    with `attachments` multipart/mixed. A missing or unusable `message_id` is derived from the
+    contents. Raises ValueError for a name in `headers` that is no field name, or that this function
+    sets itself.
     """
     fields = [("Date", _date(date)), ("From", _address(sender))]
     if to is not None:
         fields.append(("To", _address(to)))
     fields.append(("Subject", _value(subject)))
     for name, value in (headers or {}).items():
-        if not _FIELD_NAME.fullmatch(name) or _is_ours(name.lower()):
+        if not is_settable(name):
             raise ValueError(f"not a header field to set: {name!r}")
         fields.append((name, _value(value)))
     head = "".join([_field(name, value) for name, value in fields]).encode("ascii")
     body = _body(text, html)
+    for attachment in attachments:
+        _attach(body, attachment)
+    containers = [part for part in body.walk() if part.is_multipart()]
+    for number, part in enumerate(containers):
+        part.set_boundary(f"={number or ''}")  # a random one would be in the digest
     digest = sha256(head + body.as_bytes()).hexdigest()
-    if body.is_multipart():
-        body.set_boundary(f"={digest[:40]}")
+    for number, part in enumerate(containers):
+        # no boundary may be how another one begins (RFC 2046 §5.1.2)
+        part.set_boundary(f"={number or ''}{'.' if number else ''}{digest[:40]}")
     if message_id is None or not _MESSAGE_ID.fullmatch(message_id):
         message_id = f"<{digest[:32]}@localhost>"
     return BytesIO(head + f"Message-ID: {message_id}\r\n".encode("ascii") + body.as_bytes())
 
 
-def _is_ours(name: str) -> bool:
-    return name in _OURS or name.startswith("content-")
+def is_settable(name: str) -> bool:
+    """Tell whether `headers` of `compose` may name a field: not what this module sets itself."""
+    lower = name.lower()
+    ours = lower in _OURS or lower.startswith("content-")
+    return _FIELD_NAME.fullmatch(name) is not None and not ours
+
+
+def _attach(body: EmailMessage, attachment: Attachment) -> None:
+    """Add a file; of a name or type that is a stranger's only plain letters come through."""
+    kind = attachment.kind.lower() if _MEDIA_TYPE.fullmatch(attachment.kind) else _UNKNOWN_TYPE
+    if kind.partition("/")[0] in ("multipart", "message"):
+        kind = _UNKNOWN_TYPE  # the octets are encoded, as these may not be
+    maintype, _, subtype = kind.partition("/")
+    name = _UNSAFE_NAME.sub("_", attachment.name)[-_LONGEST_NAME:].strip("._") or "attachment"
+    body.add_attachment(attachment.content, maintype=maintype, subtype=subtype, filename=name)
 
 
 def _date(date: float | datetime) -> str:
@@ -90,7 +123,6 @@ def _body(text: str | None, html: str | None) -> EmailMessage:
     else:
         body.set_content(_text(text), charset="utf-8")
         body.add_alternative(_text(html), subtype="html", charset="utf-8")
-        body.set_boundary("=")  # a random one would be in the digest
     return body
 
 
