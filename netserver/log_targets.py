@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from netserver import native
@@ -21,7 +22,7 @@ _SEVERITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
-class Target:
+class Target(ABC):
     """Takes rendered events; has a method for each level, as structlog wants it."""
 
     __slots__ = ("dropped", "lost")
@@ -30,9 +31,9 @@ class Target:
         self.dropped = 0  # events that could not be written, since the start
         self.lost = 0  # the same, since the last that could
 
+    @abstractmethod
     def write(self, level: str, data: bytes) -> None:
         """Write one event, or count it as dropped."""
-        raise NotImplementedError
 
     def debug(self, data: bytes) -> None:
         """Write an event of this level; so do the following."""
