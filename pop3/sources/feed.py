@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from netserver.errors import ConfigError
 from netserver.options import option
+from netserver.reach import Reach
 from pop3 import state
 from pop3.feed.subscriptions import Subscriptions, feed_option, subscribe
 from pop3.message import Listing, Message
@@ -145,6 +146,16 @@ class POP3Feed(POP3Server[FeedBox]):
         return Keeping(
             store, rules, refresh=settings.feed_refresh, keep_days=settings.feed_keep_days
         )
+
+    def pre_loop_hook(self) -> None:
+        """Tell the names by which people log in: those of lists are made of titles."""
+        super().pre_loop_hook()
+        if self.personality.name != "inetd":  # which comes here with each client
+            self.log.info("feeds", names=" ".join(self.subscriptions.boxes))
+
+    def mail_reach(self) -> Reach:
+        """All of it is on the web and in the state."""
+        return Reach(network=True)
 
     def valid_user(self, user: str) -> bool:
         """Refuse names that no feed and no group has."""

@@ -116,7 +116,7 @@ class FeedBox:
 
     def _is_due(self, kept: "Kept", now: float, grace: float) -> bool:
         if not kept.checked:
-            return now - kept.tried > _RETRY_SECONDS
+            return now - kept.tried > min(_RETRY_SECONDS, self._keeping.refresh)
         return now - kept.tried > self._keeping.refresh + grace
 
     def _look(self, session: "Session[Any]", feeds: "Sequence[Feed]") -> None:
