@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nh3
@@ -94,8 +93,7 @@ def _sender(frame: Frame, item: Item) -> str:
 def _clean(item: Item) -> str:
     """Return the HTML with absolute links, and nothing in it that acts.
 
-    It goes through libxml2 first, which keeps elements from being nested too deep: nh3's time grows
-    with the square of the depth (half a minute for 100,000 of them).
+    It goes through libxml2 first, see `html_text.markup`.
     """
     if not item.html:
         return ""
@@ -105,17 +103,11 @@ def _clean(item: Item) -> str:
             link = element.get(name)
             if link is not None and not _keeps(link):
                 element.set(name, absolute(item.base, link))
-    markup: str = etree.tostring(_body(root), encoding="unicode", method="html")
-    return nh3.clean(markup, url_schemes=_SCHEMES).strip()
+    return nh3.clean(html_text.markup(root), url_schemes=_SCHEMES).strip()
 
 
 def _keeps(link: str) -> bool:
     return link.lstrip().lower().startswith(("http://", "https://", "mailto:"))
-
-
-def _body(root: Any) -> Any:
-    found = root.find("body")
-    return root if found is None else found
 
 
 def _page(subject: str, body: str, item: Item, linked: Sequence[Enclosure]) -> str:

@@ -180,4 +180,5 @@ def _filtered(field: Field, text: str, url: str) -> str:
 
 def _sanitised(html: str) -> Markup:
     """Take scripts, styles and odd links out of a stranger's HTML."""
-    return Markup(nh3.clean(html, url_schemes={"http", "https", "mailto"}))  # noqa: S704 - cleaned
+    bounded = html_text.markup(html_text.parse(html)) if html.strip() else ""
+    return Markup(nh3.clean(bounded, url_schemes={"http", "https", "mailto"}))  # noqa: S704 - cleaned

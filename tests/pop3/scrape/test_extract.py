@@ -7,7 +7,7 @@ import pytest
 
 from pop3.scrape import filters, html_text, selection, yaml_tree
 from pop3.scrape.errors import SiteChanged
-from pop3.scrape.extract import Source, find, read_field
+from pop3.scrape.extract import Source, _sanitised, find, read_field
 from pop3.scrape.page import Page
 from pop3.scrape.robots import Robots
 
@@ -173,3 +173,11 @@ def test_robots_rules() -> None:
     assert not Robots(text, "else").allows("/a/b")
     assert Robots("", "else").allows("/")
     assert Robots("Disallow: /" + "*a" * 5000, "x").allows("/" + "a" * 5000)
+
+
+def test_deep_html_is_made_flat_before_it_is_cleaned() -> None:
+    """100,000 open elements would keep the sanitiser busy for half a minute."""
+    deep = "<div>" * 100_000 + "text<script>x</script>"
+    cleaned = str(_sanitised(deep))
+    assert cleaned.count("<div>") < 1000
+    assert "script" not in cleaned
