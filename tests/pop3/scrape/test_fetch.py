@@ -344,10 +344,10 @@ def test_a_delay_is_between_two_requests(site: Website, fetcher: Fetch) -> None:
     for _ in range(3):
         fetcher(delay=0.1, robots=False).get(f"{site.url}/")
     assert moments[2] - moments[0] > 0.15
-    with (
-        pytest.raises(OutOfBudget, match="no turn"),
-        pace.turn(f"127.0.0.1:{site.port}", 1, 0, 0.001, time.sleep),
-    ):
+    host = f"127.0.0.1:{site.port}"
+    with pace.turn(host, 1, 60, 10, time.sleep):
+        pass
+    with pytest.raises(OutOfBudget, match="no turn"), pace.turn(host, 1, 0, 10, time.sleep):
         pass
 
 
