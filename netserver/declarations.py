@@ -1,12 +1,18 @@
 """Declare an option once, as a field of a settings class, and read its text by its type."""
 
+import difflib
+import io
+import os
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, Union, get_args, get_origin, get_type_hints
 
 from netserver.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netserver.config_files import Entry
 
 Text = str | list[str] | None  # a value as it was written, before its option has read it
 
@@ -52,7 +58,56 @@ def option(
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings classes: frozen dataclasses whose fields are made by `option()`."""
+    """Base of all settings classes: frozen dataclasses whose fields are made by `option()`.
+
+    Values given to the constructor are checked, and text is read as it is in files: raises
+    ConfigError. What is not given is the field's default.
+    """
+
+    def __post_init__(self) -> None:
+        for one in options_of(type(self)):
+            value = getattr(self, one.name)
+            if isinstance(value, AsRead):
+                object.__setattr__(self, one.name, value.value)
+            elif value is not one.default:
+                object.__setattr__(self, one.name, one.take(value, type(self).__name__))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a YAML, TOML or INI file, and no other; raises ConfigError."""
+        from netserver import config_files  # noqa: PLC0415 - which needs this module
+
+        name = os.fspath(path)
+        with config_files.open_config(name) as stream:
+            return cls._of_entries(config_files.read(stream, name))
+
+    @classmethod
+    def from_text(cls, text: str, form: str = "yaml") -> Self:
+        """Read the text of such a file; `form` is yaml, toml or ini. Raises ConfigError."""
+        from netserver import config_files  # noqa: PLC0415 - which needs this module
+
+        stream = io.BytesIO(text.encode("utf-8", "surrogateescape"))
+        return cls._of_entries(config_files.read(stream, f"text.{form}"))
+
+    @classmethod
+    def _of_entries(cls, entries: "Iterable[Entry]") -> Self:
+        known = {one.key: one for one in options_of(cls)}
+        values = {}
+        for key, text, file, line in entries:
+            one = known.get(key.replace("_", "-"))
+            if one is None:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+                like = f" (did you mean {near[0]}?)" if near else ""
+                raise ConfigError(f"{file}:{line}: {one_line(key)}: unknown option{like}")
+            values[one.name] = AsRead(one.read(text, Origin("file", file, line)))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class AsRead:
+    """A value that its option has read already: not to be read again."""
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -115,6 +170,22 @@ class Option:
             problem = "is not valid" if self.secret and text is not None else str(error)
             raise ConfigError(f"{origin.blame(self.key)}: {one_line(problem)}") from None
 
+    def take(self, value: object, where: str) -> Any:
+        """Return a value from a program, which may be text; raises ConfigError that tells where.
+
+        What a `kind` has read, and is no text, is taken as it is.
+        """
+        if self.repeat and not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: {self.name}: takes a list or a tuple")
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        if self.kind is not None and not all(isinstance(one, (str, os.PathLike)) for one in items):
+            if value is None and not self.optional:
+                raise ConfigError(f"{where}: {self.name}: has no value")
+            return tuple(items) if self.repeat else value
+        if not self.kind and self.base is str and any(map(_is_no_text, items)):
+            raise ConfigError(f"{where}: {self.name}: takes text")
+        return self.read(text_of(value), Origin(where))
+
     def _read(self, text: Text) -> object:
         if text is None:
             if self.optional:
@@ -142,6 +213,10 @@ class Option:
         if text is None or text in ([], ""):
             return "-"
         return "(hidden)" if self.secret else ", ".join([text] if isinstance(text, str) else text)
+
+
+def _is_no_text(value: object) -> bool:
+    return value is not None and not isinstance(value, (str, os.PathLike))
 
 
 def _read_bool(text: str) -> bool:

@@ -23,6 +23,7 @@ import yaml
 
 from netserver import config_files
 from netserver.declarations import (
+    AsRead,
     Option,
     Origin,
     Settings,
@@ -126,7 +127,7 @@ def load(
         found[one.name] = (origin, text)
         values[one.name] = one.read(text, origin)
     return Loaded(
-        settings=settings_class(**values),
+        settings=settings_class(**{name: AsRead(value) for name, value in values.items()}),
         origins={name: origin for name, (origin, _) in found.items()},
         texts={name: text for name, (_, text) in found.items()},
         files=tuple(files),

@@ -1,6 +1,7 @@
 """The sources of share/examples do what their texts say."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.pop3.fakes import LOGIN, make_server, replies, talk
+from tests.support.maildirs import make_maildir
+from tests.support.servers import environment, write_users
 
 EXAMPLES = Path(__file__).parents[2] / "share/examples"
 
@@ -53,3 +56,20 @@ def test_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"\r\n..note b\r\n.\r\n" in out
     assert [path.name for path in notes.iterdir()] == ["b.txt"]
     assert b"+OK 1 " in talk(server, LOGIN + b"STAT\r\n").out
+
+
+def test_embed(tmp_path: Path) -> None:
+    """One client on standard input and output of a program that is no server."""
+    make_maildir(tmp_path / "mail/anna", [b"Subject: x\n\ntext\n"])
+    users = write_users(tmp_path / "users", {"anna": "secret"})
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "embed.py", tmp_path / "mail", users],
+        input=b"USER anna\nPASS secret\nRETR 1\nDELE 1\nQUIT\n",
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env=environment(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\r\nSubject: x\r\n\r\ntext\r\n.\r\n+OK" in done.stdout
+    assert list((tmp_path / "mail/anna/new").iterdir()) == []

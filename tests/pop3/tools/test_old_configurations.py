@@ -1,0 +1,75 @@
+"""Each kind of configuration that Mail::POP3 had converts, and a server starts on the result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.maildirs import PLAIN, make_maildir
+from tests.support.processes import wait_until
+from tests.support.servers import ROOT, environment, run_program, write_users
+from tests.support.wire import Wire
+
+FILES = ROOT / "tests/data/mail-pop3"
+ENVELOPE = b"From a@example.org Thu Jan  1 00:00:00 1970\n"
+
+
+def converted(name: str, home: Path) -> Path:
+    """Convert a configuration whose files are below `home`; return the new one."""
+    (home / "mail").mkdir()
+    (home / "trusted").write_text("127.0.0.1\n")
+    (home / "access").write_text("ALLOW 127.0.0.1\nDENY ALL\n")
+    old = home / f"{name}.conf"
+    old.write_text((FILES / old.name).read_text().replace("@/", f"{home}/"))
+    new = home / "new.yaml"
+    done = run_program("pop3-update-conf", str(old), "-o", str(new), home=home)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    return new
+
+
+def server_on(new: Path, home: Path) -> list[str]:
+    """Return the arguments of a server on it: what the report says must be added."""
+    users = write_users(home / "users", {"anna": "secret"})
+    arguments = ["--no-default-config", "-c", str(new), "--state", f"sqlite:///{home}/state/db"]
+    if "source: webscrape" in new.read_text():
+        return [*arguments, "--auth", "any"]
+    return [*arguments, "--auth", f"passwd-file:{users}"]
+
+
+@pytest.mark.parametrize("name", ["mpopd", "getpass", "second", "jobserve", "mpopd-v2"])
+def test_it_starts(name: str, tmp_path: Path) -> None:
+    """With `auth` added, nothing is left that a server would refuse."""
+    arguments = server_on(converted(name, tmp_path), tmp_path)
+    done = run_program("pop3-server", *arguments, "--check-config", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # 120 seconds are told, and kept
+    assert [line for line in done.stderr.splitlines() if "RFC 1939" not in line] == []
+
+
+@pytest.mark.parametrize(("name", "source"), [("mpopd", "mbox"), ("mpopd-v2", "maildir")])
+def test_it_serves(name: str, source: str, tmp_path: Path) -> None:
+    """The user's mail is where it was; access file and port are taken over."""
+    new = converted(name, tmp_path)
+    if source == "mbox":
+        (tmp_path / "mail/anna").write_bytes(ENVELOPE + PLAIN + b"\n")
+    else:
+        make_maildir(tmp_path / "mail/anna", [PLAIN])
+    addresses = tmp_path / "addresses"
+    own = ["--listen", "127.0.0.1:0", "--address-file", str(addresses), "--personality", "single"]
+    own += ["--maildir", f"{tmp_path}/mail/{{user}}"] if source == "maildir" else []
+    command = [sys.executable, str(ROOT / "bin/pop3-server"), *server_on(new, tmp_path), *own]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, env=environment(tmp_path), cwd=tmp_path
+    ) as server:
+        try:
+            wait_until(lambda: addresses.exists() or server.poll() is not None, 20, "start")
+            host, _, port = addresses.read_text().strip().rpartition(":")
+            with Wire(host, int(port)) as wire:
+                wire.login()
+                assert wire.ok(b"STAT").startswith(b"+OK 1 ")
+                wire.quit()
+        finally:
+            server.terminate()
+    assert server.returncode == 0
