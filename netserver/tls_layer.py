@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from netserver.client_hello import (
+    NO_APPLICATION_PROTOCOL,
+    HelloReader,
+    HelloRefused,
+    alert_record,
+)
 from netserver.errors import ConnectionLost
+from netserver.tls import ServerContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # one TLS record's worth of plain text and a bit: bigger pieces gain nothing
 READ_SIZE = 65536
@@ -20,24 +31,62 @@ class TLSInfo:
     cipher: str
     server_name: str | None
     alpn: str | None
+    client_names: tuple[str, ...] = ()
+    """Whom the client's certificate names: its mail addresses, else its common name."""
+    bindings: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """Channel bindings by type (RFC 5929)."""
 
 
 class TLSLayer:
-    """The server's side of one TLS connection."""
+    """The server's side of one TLS connection.
 
-    __slots__ = ("_incoming", "_object", "_outgoing")
+    A ``ServerContext`` shows the certificate of the name that the client asks for, and a client
+    that offers only other protocols is refused (RFC 7301 §3.2).
+    """
+
+    __slots__ = ("_context", "_hello", "_incoming", "_object", "_outgoing", "_server_name")
+
+    _object: ssl.SSLObject  # from the whole ClientHello on
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._hello: HelloReader | None = HelloReader()
+        self._server_name: str | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take what the network brought; b"" is its end."""
-        if data:
+        """Take what the network brought; b"" is its end.
+
+        Raises ``ConnectionLost`` for a begin that cannot become a handshake; an alert may wait in
+        ``pull``.
+        """
+        if not data:
+            if self._hello is not None:
+                raise ConnectionLost("TLS handshake failed: closed by the client")
+            self._incoming.write_eof()
+        elif self._hello is None:
             self._incoming.write(data)
         else:
-            self._incoming.write_eof()
+            try:
+                self._meet(self._hello, data)
+            except HelloRefused as error:
+                self._outgoing.write(alert_record(error.alert))
+                raise ConnectionLost(f"TLS handshake failed: {error}") from None
+
+    def _meet(self, reader: HelloReader, data: bytes) -> None:
+        hello = reader.feed(data)
+        if hello is None:
+            return
+        context = self._context
+        if isinstance(context, ServerContext):
+            if hello.alpn and context.alpn and not context.alpn.intersection(hello.alpn):
+                raise HelloRefused(NO_APPLICATION_PROTOCOL, "the client speaks other protocols")
+            context = context.for_name(hello.server_name)
+        self._server_name = hello.server_name
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._incoming.write(reader.records)
+        self._hello = None
 
     def pull(self) -> bytes:
         """Return what is to be sent now."""
@@ -48,6 +97,8 @@ class TLSLayer:
 
         Raises ``ConnectionLost`` when no agreement was reached; an alert may wait in ``pull``.
         """
+        if self._hello is not None:
+            return False
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -62,9 +113,17 @@ class TLSLayer:
         return TLSInfo(
             version=self._object.version() or "?",
             cipher=cipher[0] if cipher else "?",
-            server_name=getattr(self._object, "indicated_name", None),
+            server_name=self._server_name,
             alpn=self._object.selected_alpn_protocol(),
+            client_names=_names(self._object.getpeercert() or {}),
+            bindings=self._bindings(),
         )
+
+    def _bindings(self) -> dict[str, bytes]:
+        found = {"tls-server-end-point": getattr(self._object.context, "end_point", None)}
+        if self._object.version() == "TLSv1.2":  # undefined from 1.3 on (RFC 8446 appendix C.5)
+            found["tls-unique"] = self._object.get_channel_binding("tls-unique")
+        return {kind: octets for kind, octets in found.items() if octets}
 
     def decrypt(self) -> bytes | None:
         """Return plain text, None while there is none yet, b"" at the other side's orderly end.
@@ -94,6 +153,15 @@ class TLSLayer:
         with suppress(ssl.SSLError, OSError, ValueError):
             self._object.unwrap()  # the answer to it is not waited for
         return self._outgoing.read()
+
+
+def _names(certificate: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names in a verified certificate, as `getpeercert` tells them."""
+    mail = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "email"]
+    if not mail:
+        attributes = [pair for relative in certificate.get("subject", ()) for pair in relative]
+        mail = [value for key, value in attributes if key == "commonName"]
+    return tuple(dict.fromkeys(mail))
 
 
 def _reason(error: Exception) -> str:

@@ -122,6 +122,8 @@ def _retr(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
         data = session.received + data
         size = len(data)
     session.retrieved += 1
+    if session.fetched is not None:
+        session.fetched.add(index)
     session.octets += size
     return b"+OK %d octets\r\n%b.\r\n" % (size, wire.stuff(data))
 
@@ -146,6 +148,8 @@ def _retrieve(
     begun = [b"+OK %d octets\r\n" % (size + added), encoder.feed(session.received)]
     yield from _encoded(encoder, begun, blocks)
     session.retrieved += 1
+    if session.fetched is not None:
+        session.fetched.add(index)
     session.octets += encoder.octets
     if encoder.octets != size + added:
         server.note_size(session, index, encoder.octets - added)

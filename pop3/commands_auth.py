@@ -1,17 +1,19 @@
 """The verbs before login: USER PASS APOP AUTH STLS UTF8 (RFC 1939, 2595, 5034, 6856)."""
 
-import hmac
 import re
-from hashlib import md5
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pop3 import wire
 from pop3.auth import sasl
+from pop3.auth.backend import Identity
+from pop3.auth.sasl import cram
 from pop3.auth.secret import Secret
 from pop3.errors import AuthFailed, CommandError, POP3Error
 from pop3.session import Session
 
 if TYPE_CHECKING:
+    from pop3.auth.names import LoginName
     from pop3.commands import Handler
     from pop3.server import POP3Server
 
@@ -19,8 +21,6 @@ LONGEST_RESPONSE = 8192
 """Octets of one line of AUTH: OAuth tokens are far longer than the 255 of a command."""
 
 _APOP = re.compile(rb"([^ ]+) ([0-9a-f]{32})")
-_OK = wire.ok()
-_LOGGED_IN = wire.ok("logged in")
 
 
 def _demand_plaintext(server: "POP3Server[Any]", session: Session[Any]) -> None:
@@ -34,8 +34,10 @@ def _user(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     if not argument:
         raise CommandError("user name is missing")
     _demand_plaintext(server, session)
+    if server.settings.reject_bogus_user:
+        server.demand_known(session, argument)
     session.name = argument
-    return _OK
+    return server.replies.user
 
 
 def _pass(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
@@ -47,7 +49,7 @@ def _pass(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     if not argument:
         raise CommandError("password is missing")
     server.log_in(session, name, Secret(argument))
-    return _LOGGED_IN
+    return server.replies.login(session.user)
 
 
 def _apop(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
@@ -56,42 +58,96 @@ def _apop(server: "POP3Server[Any]", session: Session[Any], argument: bytes | No
     parts = _APOP.fullmatch(argument or b"")
     if parts is None:
         raise CommandError("APOP takes a name and a digest")
-    server.log_in(session, parts[1], Secret(parts[2]), apop=True)
-    return _LOGGED_IN
+    digest = Secret(parts[2])
+
+    def identify_by_digest(login: "LoginName") -> "Identity":
+        return _by_apop(server, session, login, digest)
+
+    server.log_in(session, parts[1], digest, proof=sasl.Proof(parts[1], digest, identify_by_digest))
+    return server.replies.login(session.user)
 
 
-def check_apop(challenge: bytes, shared: str | None, digest: Secret) -> None:
-    """Compare an APOP digest (RFC 1939 §7) with ours; the same work is done without a secret."""
-    ours = md5(challenge + (shared or "").encode(), usedforsecurity=False).hexdigest()
-    equal = hmac.compare_digest(ours.encode("ascii"), digest.reveal())
-    if not equal or shared is None:
+def _by_apop(
+    server: "POP3Server[Any]", session: Session[Any], login: "LoginName", digest: Secret
+) -> "Identity":
+    """Compare the digest with that of the source's password, else of the backends'."""
+    run_blocking = session.connection.run_blocking
+    found = None if server.chain is None else server.chain.stored(login, run_blocking)
+    shared = None if found is None else found.secret
+    if not server.apop_by_chain:
+        text = server.apop_secret(session)
+        shared = None if text is None else Secret(text.encode())
+    cram.check_apop(session.challenge, shared, digest)
+    if found is not None and found.locked:
         raise AuthFailed
+    return Identity(login.user) if found is None else found.identity
 
 
 def _auth(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:
     """Run a SASL exchange, or list the mechanisms if none is named, as old clients ask."""
-    allowed = server.plaintext_allowed(session.connection)
+    offered = server.mechanisms_for(session.connection)
     if argument is None:
-        names = server.mechanisms if allowed else ()
-        return b"+OK\r\n%b.\r\n" % b"".join([name + b"\r\n" for name in names])
+        return b"+OK\r\n%b.\r\n" % b"".join([name + b"\r\n" for name in offered])
     mechanism, blank, initial = argument.partition(b" ")
     if blank and not initial:
         raise CommandError("the initial response is missing")
     exchange = None
-    if mechanism.upper() in server.mechanisms:
-        _demand_plaintext(server, session)
-        exchange = sasl.exchange(mechanism, server.chain)
+    if mechanism.upper() in offered:
+        exchange = sasl.exchange(mechanism, _surroundings(server, session, offered))
     if exchange is None:
+        if mechanism.upper() in server.mechanisms and sasl.reveals(mechanism):
+            _demand_plaintext(server, session)
         raise CommandError("no such mechanism")
     data = sasl.decode(initial) if blank else None
     while isinstance(step := exchange.respond(data), sasl.Challenge):
-        session.connection.write(b"+ %b\r\n" % sasl.encode(step))
-        line = session.connection.read_line(LONGEST_RESPONSE)
-        if line == b"*":
-            raise CommandError("authentication cancelled")
-        data = sasl.decode(line)
-    server.log_in(session, step.login, step.secret)
-    return _LOGGED_IN
+        data = sasl.decode(_ask(session, step))
+    if isinstance(step, sasl.Proof):
+        server.log_in(session, step.login, step.attempt, proof=step)
+    else:
+        server.log_in(session, step.login, step.secret)
+    return server.replies.login(session.user)
+
+
+def _surroundings(
+    server: "POP3Server[Any]", session: Session[Any], offered: tuple[bytes, ...]
+) -> sasl.Surroundings:
+    return sasl.Surroundings(
+        chain=server.chain,
+        tls=session.connection.tls,
+        parse=lambda name: server.parse_login(session, name),
+        run_blocking=session.connection.run_blocking,
+        salt_key=server.salt_key,
+        offered=offered,
+    )
+
+
+def _ask(session: Session[Any], challenge: sasl.Challenge) -> bytes:
+    """Send a challenge, return the line that answers it. Raises CommandError for a cancel."""
+    session.connection.write(b"+ %b\r\n" % sasl.encode(challenge))
+    line = session.connection.read_line(LONGEST_RESPONSE)
+    if line == b"*":
+        raise CommandError("authentication cancelled")
+    return line
+
+
+def identify(session: Session[Any], name: "LoginName", proof: sasl.Proof) -> Identity:
+    """Judge a proof; a client that is refused may be told more before its -ERR (RFC 7628 §3.2.3).
+
+    Raises AuthFailed, TemporaryFailure.
+    """
+    try:
+        return proof.identify(name)
+    except AuthFailed as error:
+        if proof.refusal is not None:
+            with suppress(CommandError):
+                _ask(session, proof.refusal(error))
+        raise AuthFailed from None
+
+
+def say_last(session: Session[Any], challenge: sasl.Challenge) -> None:
+    """Send data that goes with success; the answer is empty. Raises AuthFailed, CommandError."""
+    if sasl.decode(_ask(session, challenge)):
+        raise AuthFailed
 
 
 def _stls(server: "POP3Server[Any]", session: Session[Any], argument: bytes | None) -> bytes:

@@ -1,11 +1,11 @@
 """Greeting, then one reply to each line until the session ends: here replies are written."""
 
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from netserver.errors import ConnectionLost, IdleTimeout, LineTooLong, ServerStopping
+from netserver.errors import ConnectionLost, IdleTimeout, Kicked, LineTooLong, ServerStopping
 from pop3 import commands, commands_auth, user_log, wire
+from pop3.auth.sasl import cram
 from pop3.errors import AuthFailed, CommandError, POP3Error
 from pop3.session import Session, State
 
@@ -27,6 +27,9 @@ def hold(server: "POP3Server[Any]", session: Session[Any]) -> None:
         # an idle timeout closes without a word (RFC 1939 §3)
         if session.state is not State.UPDATE:
             session.end("timeout" if isinstance(lost, IdleTimeout) else "lost")
+    except Kicked:
+        session.end("kicked")
+        _say_last(session.connection, "session ended by the operator")
     except ServerStopping:
         session.end("stopping")
         _say_last(session.connection, "server is stopping")
@@ -62,9 +65,8 @@ def _converse(server: "POP3Server[Any]", session: Session[Any]) -> None:
 def _greeting(server: "POP3Server[Any]", session: Session[Any]) -> bytes:
     if not server.settings.apop:
         return server.replies.greeting()
-    challenge = f"<{secrets.token_hex(16)}@localhost>"
-    session.challenge = challenge.encode("ascii")
-    return server.replies.greeting(challenge)
+    session.challenge = cram.timestamp()
+    return server.replies.greeting(session.challenge.decode("ascii"))
 
 
 def _refuse(session: Session[Any], error: POP3Error) -> bytes:

@@ -34,6 +34,12 @@ class MailboxInUse(POP3Error):
     code = "IN-USE"
 
 
+class LoginDelay(POP3Error):
+    """The user was here too short a time ago (--login-delay)."""
+
+    code = "LOGIN-DELAY"
+
+
 class TemporaryFailure(POP3Error):
     """Something here is broken for now; trying later may help."""
 

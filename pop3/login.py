@@ -1,10 +1,11 @@
 """From a name and a secret to an open maildrop: check, lock, open, list (RFC 1939 §4)."""
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pop3 import commands_auth
-from pop3.auth.chain import Identity
+from pop3 import become_user, commands_auth
+from pop3.auth.backend import Identity
 from pop3.auth.names import LoginName, Origin
 from pop3.auth.sasl import Proof
 from pop3.auth.secret import Secret
@@ -44,6 +45,7 @@ def log_in(
     # who has waited for the failures on this connection need not wait for them again
     if due and not session.auth_failures:
         connection.pause(due)
+    began = time.monotonic()
     try:
         if login is None or not guard.admits(connection):
             raise AuthFailed  # noqa: TRY301 - the one way all failures go
@@ -60,7 +62,7 @@ def log_in(
         ):
             raise MailboxInUse("too many sessions of this user")  # noqa: TRY301 - same
         guard.demand_delay(connection, session.user)
-        open_maildrop(server, session, secret)
+        open_maildrop(server, session, secret, identity)
     except BaseException as error:
         server.clients.release_user(connection)
         session.login = None
@@ -72,7 +74,8 @@ def log_in(
             # share/doc/brute-force.md promises this line, share/fail2ban/ reads it
             connection.log.warning("login failed", code=error.code, user=user, reason=error.text)
         if isinstance(error, AuthFailed) and (delay := guard.failed(connection, user, secret)):
-            connection.pause(delay)
+            # from the beginning, so that the answer does not tell how much work there was
+            connection.pause(max(0.0, began + delay - time.monotonic()))
         raise
     guard.succeeded(connection, user, session.user, forget=bool(due))
 
@@ -121,15 +124,20 @@ def _identify(
         identity = server.chain.authenticate(login, secret, run_blocking)
     if not server.valid_user(identity.user) or server.guard.bans.has(identity.user):
         raise AuthFailed
+    if server.chain is not None and not server.chain.may_find(login, identity.user):
+        raise AuthFailed
     if proof is not None and proof.last is not None:
         commands_auth.say_last(session, proof.last)
     return identity
 
 
-def open_maildrop(server: "POP3Server[Any]", session: Session[Any], secret: Secret) -> None:
+def open_maildrop(
+    server: "POP3Server[Any]", session: Session[Any], secret: Secret, identity: Identity
+) -> None:
     """Lock, open and list; whatever this or the source raises, all is closed again."""
     try:
         _lock(server, session)
+        become_user.become(server, session, identity)
         session.secret = secret if server.authenticates_upstream else None
         session.box = server.open_box(session)
         session.secret = None

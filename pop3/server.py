@@ -1,29 +1,24 @@
 """The POP3 server: one subclass per mail source, one object per process, one session per client."""
 
 import math
-import mmap
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar, Generic, final
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import netserver
-from netserver.endpoints import ListenSpec
 from netserver.errors import ConfigError
+from netserver.reach import Reach
 from netserver.server import NetServer
-from pop3 import conversation, extras, login, paths, spool, state, texts
-from pop3.auth import sasl
-from pop3.auth.chain import AuthChain
+from pop3 import become_user, conversation, expire, extras, login, spool, start, state, texts
+from pop3.auth import ban_command, guard, penalty_store, sasl
 from pop3.auth.children import AuthChildren
-from pop3.auth.penalty import SIZE as PENALTY_SIZE
-from pop3.auth.penalty import PenaltyTable
 from pop3.capabilities import capa_reply
-from pop3.errors import PermanentFailure, POP3Error, TemporaryFailure
-from pop3.lock import lock_file
-from pop3.message import UNKNOWN, Listing, Message
+from pop3.errors import POP3Error, TemporaryFailure
+from pop3.message import UNKNOWN
 from pop3.session import BoxT, Session, State
-from pop3.settings import PLAINTEXT_POLICIES, POP3Settings
+from pop3.settings import POP3Settings
+from pop3.source import Source
 from pop3.uidl import announced
 
 if TYPE_CHECKING:
@@ -31,12 +26,12 @@ if TYPE_CHECKING:
 
     from netserver.connection import Connection
     from netserver.personalities.side import SideChild
+    from pop3.auth.chain import AuthChain
+    from pop3.auth.names import LoginName
     from pop3.auth.secret import Secret
 
-_SHORTEST_TIMEOUT = 600  # seconds, RFC 1939 §3
 
-
-class POP3Server(NetServer, ABC, Generic[BoxT]):
+class POP3Server(NetServer, Source[BoxT]):
     """Serve mail from one kind of source; a subclass says where the mail is.
 
     Required are `open_box`, `list_messages` and `read_message`; with `delete_messages` the source
@@ -52,97 +47,7 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     listen_options: ClassVar[frozenset[str]] = frozenset({"plaintext-auth"})
     descriptors_per_client: ClassVar[int] = 2  # the connection, and the lock of the maildrop
 
-    authenticates_upstream: ClassVar[bool] = False
-    """True: `open_box` checks `session.secret` and raises AuthFailed; nobody else is asked."""
-
-    strict_login_names: ClassVar[bool] = True
-    """False: the local part of a name may be any text without controls (search terms)."""
-
     program: ClassVar[str] = "pop3-server"
-
-    delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge"})
-    """What `delete_messages` can do: "expunge", "trash"; `self.delete_policy` says what to do."""
-
-    uidl_presets: ClassVar[frozenset[str]] = frozenset()
-    """What --uidl can be for this source, besides the presets that need headers only."""
-
-    # -- what a source writes -----------------------------------------------------------------
-
-    @abstractmethod
-    def open_box(self, session: Session[BoxT]) -> BoxT:
-        """Open the user's mail; what is returned becomes `session.box`.
-
-        Called once per login, with the maildrop locked and the user authenticated (but see
-        `authenticates_upstream`). May raise POP3Error, OSError.
-        """
-
-    @abstractmethod
-    def list_messages(self, session: Session[BoxT]) -> Iterable[Message] | Listing:
-        """Return all messages in the order of their numbers: once per login, after `open_box`.
-
-        A Listing spares an object for each message. A uid is never given to another message.
-        """
-
-    @abstractmethod
-    def read_message(self, session: Session[BoxT], message: Message) -> BinaryIO:
-        """Open one message, with any line ends; the server closes it.
-
-        Raises FileNotFoundError for one that is gone; any OSError or POP3Error becomes an -ERR.
-        """
-
-    def delete_messages(self, session: Session[BoxT], messages: Sequence[Message]) -> None:
-        """Delete, durably: called on QUIT, at most once per login, with at least one message.
-
-        Raises TemporaryFailure ("2 of 3 messages not deleted") or PermanentFailure if it could not
-        delete all; the client gets that text. A message that is gone already counts as deleted.
-        """
-        del session, messages
-        raise PermanentFailure("this mailbox is read-only")
-
-    def close_box(self, session: Session[BoxT]) -> None:
-        """Close the user's mail: called once if `open_box` returned, however the session ends."""
-
-    def read_top(self, session: Session[BoxT], message: Message, lines: int) -> BinaryIO:
-        """Open a message of which only the header and some lines of the body are needed."""
-        del lines
-        return self.read_message(session, message)
-
-    def apop_secret(self, session: Session[BoxT]) -> str | None:
-        """Return the password of `session.user` for APOP, None if there is none."""
-        del session
-        return None
-
-    def valid_user(self, user: str) -> bool:
-        """Refuse names that this source cannot serve, right password or not."""
-        del user
-        return True
-
-    def maildrop_name(self, session: Session[BoxT]) -> str:
-        """Name the maildrop, for its lock and in the state: one name where users share one."""
-        return f"{type(self).__name__}/{session.user}"
-
-    def uidl_directory(self, session: Session[BoxT]) -> Path | None:
-        """Return where another server has left its list of ids; None: in the messages' headers."""
-        del session
-        return None
-
-    def read_envelope(self, session: Session[BoxT], message: Message) -> bytes:
-        """Return the "From " line before a message, for --uidl qpopper; b"" if there is none."""
-        del session, message
-        return b""
-
-    def lock_path(self, session: Session[BoxT]) -> Path | None:
-        """Name the lock file of the maildrop; None: any number of sessions at once."""
-        return lock_file(self.state_directory, self.maildrop_name(session))
-
-    @final
-    def path(self, pattern: str, session: Session[BoxT]) -> Path:
-        """Fill the user into a pattern such as "~/notes/{user}"; safe against traversal.
-
-        Raises PermanentFailure when the name or the home directory does not allow that.
-        """
-        domain = None if session.login is None else session.login.domain
-        return paths.fill(pattern, user=session.user, domain=domain, home=session.home)
 
     # -- start and end of the process ---------------------------------------------------------
 
@@ -158,20 +63,22 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     def _prepare(self) -> None:
         """Do our part of `post_configure`. Raises ConfigError."""
         settings = self.settings
-        self.delete_policy = self._choose_delete_policy()
+        self.delete_policy = start.delete_policy(self)
         self.auth_children = AuthChildren(self)
-        self.chain: AuthChain | None = self._make_chain()
+        self.chain: AuthChain | None = start.chain(self)
         self.mechanisms = sasl.mechanisms(settings.sasl)
-        self.penalties = PenaltyTable(
-            memoryview(mmap.mmap(-1, PENALTY_SIZE)), settings.auth_failure_delay
-        )
+        sasl.check(settings.sasl, self.chain)
         self.release = netserver.__version__
         self.replies = texts.Replies(texts.load(settings.texts, settings.greeting))
-        self._check_options()
+        start.check_options(self)
         directory = state.state_directory(settings)
         state.make_directory(directory, self._owner())
+        self.guard = guard.prepare(self, directory, self._owner())
+        if settings.become_user:
+            become_user.open_to_users(directory)
         # both as they are seen by those who use them: inside --chroot
         self.state_directory = state.seen_from(settings.chroot, directory)
+        self.salt_key = state.secret_key(directory / "salts", self._owner())
         self.extras = extras.Extras.from_settings(
             settings,
             directory,
@@ -180,9 +87,27 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         )
         self.state = state.State(state.state_url(settings, self.state_directory))
         self.uidl = announced.prepare(self)
+        self.expiry = expire.prepare(self)
         needed = self.uidl or self.delete_policy == "hide" or settings.chroot is not None
-        if needed or state.needs_library(settings):
+        if needed or self.expiry or state.needs_library(settings):
             self.state.prepare()  # once for all, and before the libraries are out of reach
+
+    @final
+    def reach(self) -> Reach | None:
+        """Return what source, backends, state and logs need together."""
+        mail = self.mail_reach()
+        users = Reach(network=True) if self.chain is None else self.chain.reach()
+        if mail is None or users is None:
+            return None
+        settings = self.settings
+        write = [str(self.state_directory)]
+        if self.extras is not None:
+            write.append(str(self.extras.directory))
+        to_file = settings.log_file not in (None, "syslog", "journald")
+        if to_file and not self.rights_are_given_up:  # else only the master opens it again
+            write.append(os.path.dirname(os.path.abspath(settings.log_file or "")))
+        network = settings.state is not None and not settings.state.startswith("sqlite")
+        return mail | users | Reach(write=tuple(write), network=network)
 
     def refresh_files(self) -> None:
         """Look whether the users changed as well."""
@@ -204,10 +129,22 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         """Add those that check passwords with rights others do not have."""
         one_client = self.personality.name in ("single", "inetd")
         count = 1 if one_client else self.settings.auth_workers
-        return [*super().side_children(), *self.auth_children.wanted(count)]
+        bans = [*ban_command.side_children(self.guard, self), *penalty_store.side_children(self)]
+        return [*super().side_children(), *self.auth_children.wanted(count), *bans]
+
+    def control_directory(self) -> str | None:
+        """Keep the control socket with the state."""
+        return str(state.state_directory(self.settings))
+
+    def control_hook(self, command: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Ban, and tell and forget the failed logins of a user or an address."""
+        return self.guard.control(command, request)
 
     def child_init(self) -> None:
-        """Leave the questions to the auth children to them."""
+        """Leave the questions to the auth children to them; keep temporary files in the state."""
+        if self.personality.name != "single":  # which is not shut in, or embedded in a program
+            tempfile.tempdir = str(self.state_directory)
+            os.environ["SQLITE_TMPDIR"] = tempfile.tempdir
         super().child_init()
         if self.personality.name != "single":  # which has to replace these children itself
             self.auth_children.only_ask()
@@ -215,36 +152,9 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     def child_finish(self) -> None:
         """Close what this process has open."""
         self.state.close()
+        if self.chain is not None:
+            self.chain.close()
         super().child_finish()
-
-    def _choose_delete_policy(self) -> str:
-        able = type(self).delete_messages is not POP3Server.delete_messages
-        policies = self.delete_policies if able else frozenset[str]()
-        asked = self.settings.delete
-        if asked is None:
-            return "expunge" if "expunge" in policies else "hide"
-        if asked not in ("hide", "ignore") and asked not in policies:
-            can = ", ".join(sorted({*policies, "hide", "ignore"}))
-            raise ConfigError(f"--delete {asked}: this source cannot do that; there are: {can}")
-        return asked
-
-    def _make_chain(self) -> AuthChain | None:
-        if self.authenticates_upstream:
-            return None
-        if not self.settings.auth:
-            raise ConfigError(
-                "no --auth given: nobody could log in; "
-                "try --auth passwd-file:/etc/pop3-server/users"
-            )
-        chain = AuthChain.from_specs(
-            self.settings.auth,
-            base_directory=os.getcwd(),
-            warn=self._warn,
-            overrides=self.settings.auth_for,
-        )
-        if chain.open_to_all and self.delete_policy not in ("hide", "ignore"):
-            raise ConfigError("--auth any: anybody could delete mail; add --delete hide or ignore")
-        return chain.map(self.auth_children.stand_in)
 
     def _owner(self) -> tuple[int, int] | None:
         """Who must be able to write to the state: whom the workers become."""
@@ -253,25 +163,11 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
             return None
         return (-1 if uid is None else uid, -1 if gid is None else gid)
 
-    def _warn(self, text: str) -> None:
-        self.log.warning(text)
-
-    def _check_options(self) -> None:
-        settings = self.settings
-        if settings.apop and type(self).apop_secret is POP3Server.apop_secret:
-            raise ConfigError("--apop: this source does not know the passwords")
-        if settings.auth_workers < 1:
-            raise ConfigError("--auth-workers: at least 1 is needed")
-        for text in settings.listen:
-            spec = ListenSpec.parse(text, extra_keys=self.listen_options)
-            policy = spec.options.get("plaintext-auth")
-            if policy not in (None, *PLAINTEXT_POLICIES):
-                known = ", ".join(PLAINTEXT_POLICIES)
-                raise ConfigError(f"--listen {text}: plaintext-auth is one of {known}")
-        if 0 < settings.timeout < _SHORTEST_TIMEOUT:
-            self.log.warning("--timeout is less than the 10 minutes of RFC 1939")
-
     # -- one client ---------------------------------------------------------------------------
+
+    def allow_deny(self, connection: "Connection") -> bool:
+        """Do not let in who is banned: closed without a word, like others who may not connect."""
+        return self.guard.admits(connection) and super().allow_deny(connection)
 
     @final
     def process_request(self, connection: "Connection") -> None:
@@ -291,6 +187,27 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
             return policy == "always"
         return connection.tls is not None or (policy == "loopback" and connection.peer.is_loopback)
 
+    @property
+    def takes_passwords(self) -> bool:
+        """Whether somebody can log in by a password."""
+        return self.chain is None or self.chain.takes_passwords
+
+    @property
+    def apop_by_chain(self) -> bool:
+        """Whether the backends know the passwords for APOP, as the source does not."""
+        return type(self).apop_secret is Source.apop_secret
+
+    @final
+    def mechanisms_for(self, connection: "Connection") -> tuple[bytes, ...]:
+        """Return the mechanisms of AUTH that work for this client at this moment, best first."""
+        return sasl.offered(
+            self.mechanisms,
+            self.chain,
+            connection.tls,
+            plaintext=self.plaintext_allowed(connection),
+            asked=self.settings.sasl is not None,
+        )
+
     @final
     def stls_context(self, connection: "Connection") -> "ssl.SSLContext | None":
         """Return the TLS context for STLS, None where TLS cannot be started."""
@@ -302,33 +219,42 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
         logged_in = session.state is State.TRANSACTION
         return capa_reply(
             logged_in=logged_in,
-            plaintext=self.plaintext_allowed(session.connection),
+            plaintext=self.plaintext_allowed(session.connection) and self.takes_passwords,
             stls=not logged_in and self.stls_context(session.connection) is not None,
-            mechanisms=self.mechanisms,
+            mechanisms=() if logged_in else self.mechanisms_for(session.connection),
             release=self.release,
+            login_delay=math.ceil(self.settings.login_delay),
+            expire=self.settings.expire,
         )
 
     @final
     def log_in(
-        self, session: Session[BoxT], name: bytes, secret: "Secret", *, apop: bool = False
+        self,
+        session: Session[BoxT],
+        name: bytes,
+        secret: "Secret",
+        *,
+        proof: "sasl.Proof | None" = None,
     ) -> None:
         """Check who it is and open the maildrop; raises POP3Error."""
-        login.log_in(self, session, name, secret, apop=apop)
+        login.log_in(self, session, name, secret, proof=proof)
         if self.extras is not None:
             self.extras.begin(session)
+        if self.expiry is not None:
+            self.expiry.begin(session)
         session.bad_commands = 0
         session.connection.limit_phase(None)
         session.connection.idle_timeout = self.settings.timeout or math.inf
 
     @final
+    def parse_login(self, session: Session[BoxT], name: bytes) -> "LoginName | None":
+        """Return a name from the wire in its normal form, None if it is none."""
+        return login.parse(self, session, name)
+
+    @final
     def demand_known(self, session: Session[BoxT], name: bytes) -> None:
         """Refuse a name nobody has; raises POP3Error."""
         login.demand_known(self, session, name)
-
-    def delete_policy_for(self, session: Session[BoxT]) -> str:
-        """Return what QUIT does with what this session has deleted."""
-        del session
-        return self.delete_policy
 
     @final
     def hides(self, session: Session[BoxT]) -> bool:
@@ -367,6 +293,8 @@ class POP3Server(NetServer, ABC, Generic[BoxT]):
     def commit(self, session: Session[BoxT]) -> None:
         """Delete what is marked (RFC 1939 §6); raises POP3Error if not all of it could be."""
         maildrop = session.maildrop
+        if self.expiry is not None:
+            self.expiry.mark(self, session)
         if maildrop is None or not maildrop.deleted or self.delete_policy_for(session) == "ignore":
             return
         if session.debug:

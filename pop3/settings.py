@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from netserver.options import option
 from netserver.settings import ServerSettings, personality_list
 from pop3 import texts
+from pop3.expire import days
 from pop3.extras import host_name, user_level, user_name
 from pop3.uidl.presets import uidl_presets
 from pop3.user_log import FORMATS as USER_LOG_FORMATS
@@ -51,6 +52,14 @@ class POP3Settings(ServerSettings):
         help="what QUIT does with deleted messages; "
         "unset means expunge where the source can, else hide",
     )
+    expire: int | None = option(
+        None,
+        kind=days,
+        metavar="DAYS|never",
+        group=_MAIL,
+        help="delete what a client has fetched by RETR so many days ago, when it says QUIT; "
+        "0 means in the same session",
+    )
     lock_wait: float = option(
         3.0,
         metavar="SECONDS",
@@ -81,9 +90,9 @@ class POP3Settings(ServerSettings):
         repeat=True,
         metavar="BACKEND[:ARG]",
         group=_LOGIN,
-        help="who may log in: passwd-file:PATH, system, pam:SERVICE, userlist:PATTERN, kind-1 to "
-        "kind-7, module:Class, or any (only where nothing can be deleted); "
-        "of several the first that knows the user decides",
+        help="who may log in: passwd-file:PATH, system, pam:SERVICE, userlist:PATTERN, sql:FILE, "
+        "ldap:FILE, oauth2:FILE, kind-1 to kind-7, module:Class, or any (only where nothing can be "
+        "deleted); of several the first that knows the user decides",
     )
     auth_for: tuple[str, ...] = option(
         (),
@@ -98,6 +107,12 @@ class POP3Settings(ServerSettings):
         metavar="N",
         group=_LOGIN,
         help="processes that check passwords with the rights that --user gives up, and ask PAM",
+    )
+    become_user: bool = option(
+        False,
+        group="daemon",
+        help="fork, inetd: keep root until the login and become that user then; their state is "
+        "below users in the state directory",
     )
     reject_bogus_user: bool = option(
         False,
@@ -115,10 +130,11 @@ class POP3Settings(ServerSettings):
         None,
         metavar="LIST",
         group=_LOGIN,
-        help="mechanisms of AUTH to offer, or none; unset means all that are safe here",
+        help="mechanisms of AUTH to offer where they can work, or none; unset means all but "
+        "CRAM-MD5, and SCRAM only where every user can use it",
     )
     apop: bool = option(
-        False, group=_LOGIN, help="offer APOP, for old clients; the source must know the passwords"
+        False, group=_LOGIN, help="offer APOP, for old clients; needs passwords in the users file"
     )
     auth_failure_delay: float = option(
         2.0,
@@ -126,7 +142,40 @@ class POP3Settings(ServerSettings):
         group=_LOGIN,
         help="delay after a wrong password, growing with each; 0 turns it off",
     )
+    penalty_exempt: tuple[str, ...] = option(
+        (),
+        repeat=True,
+        metavar="NET",
+        group=_LOGIN,
+        help="whom failed logins never delay or ban: an address or a CIDR, beside --trusted-file",
+    )
+    ban_after: int = option(
+        0,
+        metavar="N",
+        group=_LOGIN,
+        help="let an address (IPv6: its /64) that has guessed so often not connect for a while; "
+        "0 means never",
+    )
+    ban_time: float = option(
+        3600.0, metavar="SECONDS", group=_LOGIN, help="how long such a ban takes"
+    )
+    ban_command: str | None = option(
+        None,
+        metavar="COMMAND",
+        group=_LOGIN,
+        help="a program that is told of bans of addresses, with the rights the server was started "
+        "with: COMMAND ban ADDRESS SECONDS, COMMAND unban ADDRESS",
+    )
     max_per_user: int = option(0, metavar="N", group="limits", help="open sessions of one user")
+    max_per_user_source: int = option(
+        0, metavar="N", group="limits", help="open sessions of one user from one address"
+    )
+    login_delay: float = option(
+        0.0,
+        metavar="SECONDS",
+        group="limits",
+        help="least time between two logins of a user (trusted addresses excepted); 0 means none",
+    )
 
     greeting: str | None = option(
         None,

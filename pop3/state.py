@@ -6,8 +6,10 @@ called through `connection.run_blocking("disk", …)`.
 """
 
 import os
+import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 15  # how long a writer of SQLite waits for another one
+_KEY_OCTETS = 32
 _ROWS = 500  # of one INSERT: SQLite takes 32,766 parameters, its older releases 999
 
 
@@ -116,6 +119,36 @@ def make_directory(directory: Path, owner: tuple[int, int] | None = None) -> Non
                 os.chown(room, *owner, follow_symlinks=False)
     except OSError as error:
         raise ConfigError(f"--state: cannot make {directory}: {error.strerror}") from error
+
+
+def secret_key(path: Path, owner: tuple[int, int] | None = None) -> bytes:
+    """Return the 32 random octets in a file for its owner only, made when they are missing.
+
+    Raises ConfigError.
+    """
+    try:
+        if not path.exists():
+            _make_key(path, owner)
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--state: {path}: {error.strerror}") from error
+    if len(key) != _KEY_OCTETS:
+        raise ConfigError(f"--state: {path}: broken; remove it")
+    return key
+
+
+def _make_key(path: Path, owner: tuple[int, int] | None) -> None:
+    """Write a key under another name first: several processes may start at once."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_OCTETS))
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+        with suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        os.unlink(made)
 
 
 class State:

@@ -11,6 +11,7 @@ import time
 from _socket import (  # never patched: questions are asked in pool threads
     AF_UNIX,
     CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     MSG_PEEK,
@@ -30,7 +31,7 @@ from netserver import native
 from netserver.personalities.orders import Orders
 from netserver.personalities.side import SideChild
 from netserver.reach import Reach
-from pop3.auth.chain import Backend, Identity
+from pop3.auth.backend import Backend, Identity
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import RunBlocking
 from pop3.auth.schemes import MAX_SECRET
@@ -61,8 +62,6 @@ class AuthChildren:
     def stand_in(self, backend: Backend) -> Backend:
         """Return what asks a child where this backend needs one, else the backend."""
         if not (backend.always_apart or (backend.needs_root and self._server.rights_are_given_up)):
-            return backend
-        if self._server.embedded:  # in a program that is not ours to fork
             return backend
         if not self._backends:
             near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
@@ -134,7 +133,10 @@ class AuthChildren:
     def _take(self, questions: socket) -> bool:
         """Take one question and answer it; False at the end of all questions."""
         try:
-            frame, rights, flags, _ = questions.recvmsg(MAX_FRAME, CMSG_SPACE(array("i").itemsize))
+            # what PAM modules start must not get the way to whoever asks
+            frame, rights, flags, _ = questions.recvmsg(
+                MAX_FRAME, CMSG_SPACE(array("i").itemsize), MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return True  # another child was faster
         descriptors = array("i")
@@ -166,7 +168,7 @@ class AuthChildren:
         try:
             number, what, login, secret = _question(frame)
             backend = self._backends[number]
-        except (ValueError, TypeError, IndexError, AttributeError):
+        except (ValueError, TypeError, IndexError, AttributeError, RecursionError):
             self._server.log.error("auth child: a question that is none")  # noqa: TRY400
             return None
         try:

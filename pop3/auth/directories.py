@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from netserver import config_files, native
 from netserver.declarations import Origin, Settings, one_line, options_of, quoted
 from netserver.errors import ConfigError
-from pop3.auth.chain import Identity
+from pop3.auth.backend import Identity
 from pop3.auth.names import LoginName
 from pop3.auth.secret import Secret
 

@@ -15,6 +15,7 @@ from netserver.access import network_of
 from netserver.errors import ConfigError
 from pop3.auth import bans, penalty
 from pop3.auth.acquainted import Acquainted, LoginTimes
+from pop3.auth.ban_command import argv_of
 from pop3.auth.bans import BanTable, network_name
 from pop3.auth.penalty import PenaltyTable
 from pop3.auth.table_file import shared_memory
@@ -46,7 +47,7 @@ class Guard:
     ) -> None:
         """Take the memory of the tables, and that of `LoginTimes` where --login-delay is set.
 
-        Raises ConfigError for --penalty-exempt.
+        Raises ConfigError for --penalty-exempt and --ban-command.
         """
         self._exempt = _networks(settings.penalty_exempt)
         self.penalties = PenaltyTable(
@@ -61,6 +62,7 @@ class Guard:
         self._trusted = trusted
         self._ban_after = settings.ban_after
         self._ban_time = settings.ban_time
+        self.ban_command = argv_of(settings.ban_command) if settings.ban_command else None
 
     # -- one client -----------------------------------------------------------------------------
 

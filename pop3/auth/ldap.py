@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from netserver.errors import ConfigError
 from netserver.reach import Reach
 from pop3.auth import directories, schemes
-from pop3.auth.chain import Backend, Identity, Setup
+from pop3.auth.backend import Backend, Identity, Setup
 from pop3.auth.ldap_parameters import (
     FIELD,
     SCOPES,

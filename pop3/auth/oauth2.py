@@ -6,7 +6,6 @@ ldap, in the greenlet or process of the client that waits.
 """
 
 import hashlib
-import math
 import os
 import secrets
 import time
@@ -16,7 +15,7 @@ from typing import Any, ClassVar, TypeGuard
 from netserver.errors import ConfigError
 from netserver.reach import Reach
 from pop3.auth import directories
-from pop3.auth.chain import Backend, Identity, Setup
+from pop3.auth.backend import Backend, Identity, Setup
 from pop3.auth.names import LoginName
 from pop3.auth.oauth2_http import Endpoint, Unusable
 from pop3.auth.oauth2_keys import Keys
@@ -27,6 +26,7 @@ from pop3.auth.secret import Secret
 from pop3.errors import AuthFailed, TemporaryFailure
 
 _MAX_CACHED = 10_000
+_NEVER = 1e12  # seconds
 
 
 class OAuth2(Backend):
@@ -75,6 +75,12 @@ class OAuth2(Backend):
             who = None if secret is None else (given.client_id or "", secret)
             self._introspection = Endpoint(given.introspection_url, ca_file, given.timeout, who)
         self._ready = True
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        for one in (self._keys, self._introspection):
+            if one is not None:
+                one.close()
 
     def lookup(self, login: LoginName, run_blocking: RunBlocking) -> Identity | None:
         """Know nobody without a token."""
@@ -159,8 +165,8 @@ class OAuth2(Backend):
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a claim is a time: JSON's true, NaN and Infinity are none."""
-    return isinstance(value, int | float) and value is not True and math.isfinite(value)
+    """Tell whether a claim is a time: JSON's true, NaN, Infinity and 1e400 are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _NEVER
 
 
 def judge_times(claims: Mapping[str, Any], now: float, skew: float, *, must_expire: bool) -> None:

@@ -36,6 +36,7 @@ class Endpoint:
         """Load the library and read the certificates; ConfigError where that fails."""
         try:
             importlib.import_module("httpx")  # only servers that need it
+            importlib.import_module("httpcore")  # else httpx does when it may be out of reach
         except ImportError:
             raise ConfigError("needs: pip install 'netserver-pop3[sasl]'") from None
         self.url = url
@@ -54,6 +55,11 @@ class Endpoint:
     def post(self, form: Mapping[str, str | Secret]) -> dict[str, Any]:
         """Send a form, read a JSON object. Raises Unusable."""
         return self._ask("POST", form)
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        if self._client is not None:
+            self._client.close()
 
     def _ask(self, method: str, form: Mapping[str, str | Secret] | None) -> dict[str, Any]:
         import httpx  # noqa: PLC0415 - only servers that need it

@@ -34,6 +34,7 @@ class Keys:
         """Load the library; ConfigError where it is missing."""
         try:
             importlib.import_module("joserfc.jwt")  # only servers that need it
+            importlib.import_module("joserfc.jwk")
         except ImportError:
             raise ConfigError("needs: pip install 'netserver-pop3[sasl]'") from None
         self._endpoint = endpoint
@@ -62,6 +63,10 @@ class Keys:
         if claims is None:
             raise AuthFailed
         return claims
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._endpoint.close()
 
     def _find(self, kid: str | None) -> "Key":
         """Return the key; a token without a key id belongs to an issuer with one key."""

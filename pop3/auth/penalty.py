@@ -8,7 +8,7 @@ import ipaddress
 import secrets
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from pop3.auth.secret import Secret
@@ -72,13 +72,22 @@ class PenaltyTable:
         self._clock = clock
         # single numbers go through this view: pack_into clears the place before it writes
         self._times = self._memory[:SIZE].cast("d")
-        magic, self._key, _, boot = _HEADER.unpack_from(self._memory)
+        magic, _, _, boot = _HEADER.unpack_from(self._memory)
         this_boot = boot_id()
         if magic != _MAGIC or boot != this_boot:
             # Keyed hashes: nobody can aim at somebody else's slot, or read names out of the memory.
-            self._key = secrets.token_bytes(16)
-            self._memory[:SIZE] = bytes(SIZE)
-            _HEADER.pack_into(self._memory, 0, _MAGIC, self._key, -DECAY, this_boot)
+            self.rekey(secrets.token_bytes(16))
+            _HEADER.pack_into(self._memory, 0, _MAGIC, self.key, -DECAY, this_boot)
+
+    @property
+    def key(self) -> bytes:
+        """The key of the hashes."""
+        return bytes(self._memory[8:24])
+
+    def rekey(self, key: bytes) -> None:
+        """Forget everything and go on with another key, in all processes."""
+        self._memory[_HEADER.size : SIZE] = bytes(SIZE - _HEADER.size)
+        self._memory[8:24] = key
 
     @property
     def is_calm(self) -> bool:
@@ -136,6 +145,26 @@ class PenaltyTable:
         for key in self._keys(address_key, user):
             self._reduce(key, 0)
 
+    def entries(self) -> Iterator[tuple[bytes, int, float]]:
+        """Yield each key with its failures and the seconds since the last one."""
+        now = self._clock()
+        for offset in range(_HEADER.size, SIZE, _SLOT.size):
+            key, when, _, count = _SLOT.unpack_from(self._memory, offset)
+            if count and 0 <= now - when < DECAY:
+                yield key, count, now - when
+
+    def take(self, key: bytes, count: int, age: float) -> None:
+        """Let a key have so many failures, the last one `age` seconds ago: found elsewhere."""
+        if count == 0:
+            self._reduce(key, 0)
+            return
+        when = self._clock() - age
+        offset = self._find(key)
+        if offset is None:
+            offset = min(self._window(key), key=lambda slot: self._live(slot)[1:])
+        self._put(offset, key, when, bytes(4), min(count, _MAX_COUNT))
+        self._times[_LAST_FAILURE] = max(self._times[_LAST_FAILURE], when)
+
     def _delay(self, count: int) -> float:
         if count == 0:
             return 0.0
@@ -147,7 +176,7 @@ class PenaltyTable:
 
     def _digest(self, kind: bytes, content: bytes, size: int) -> bytes:
         # Four octets of a password's hash tell guesses apart and give next to nothing away.
-        digest = blake2b(content, key=self._key, person=kind, digest_size=size).digest()
+        digest = blake2b(content, key=self._memory[8:24], person=kind, digest_size=size).digest()
         return digest if any(digest) else b"\1" * size  # all zero is a free slot
 
     def _window(self, key: bytes) -> list[int]:

@@ -8,7 +8,7 @@ from pop3.auth.stored import Coverage, Stored
 from pop3.errors import AuthFailed, TemporaryFailure
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
     from pop3.auth.names import LoginName
     from pop3.auth.passwd_file import RunBlocking
     from pop3.auth.secret import Secret

@@ -20,7 +20,7 @@ from netserver.declarations import Settings, option
 from netserver.errors import ConfigError
 from netserver.reach import Reach
 from pop3.auth import directories, schemes
-from pop3.auth.chain import Backend, Identity, Setup, is_right
+from pop3.auth.backend import Backend, Identity, Setup, is_right
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import RunBlocking
 from pop3.auth.secret import Secret

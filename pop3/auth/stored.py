@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pop3.auth.secret import Secret
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
 
 ITERATIONS = 10_000
 """Where nobody has stored keys; RFC 7677 §4 asks for at least 4096."""

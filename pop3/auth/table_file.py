@@ -4,7 +4,6 @@ It is a file in the state directory: the workers of every personality map it, th
 those of the image before a reload as well.
 """
 
-import fcntl
 import mmap
 import os
 import stat
@@ -13,6 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from netserver import native
+
+try:
+    import fcntl
+except ImportError:  # not on every system
+    fcntl = None  # type: ignore[assignment]
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -29,7 +33,8 @@ def shared_memory(path: Path, size: int, owner: tuple[int, int] | None) -> Itera
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a regular file")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_size < size:
             # with room on the disk: a page that cannot be had would end whoever writes to it
             os.posix_fallocate(descriptor, 0, size)
@@ -38,6 +43,8 @@ def shared_memory(path: Path, size: int, owner: tuple[int, int] | None) -> Itera
                     os.fchown(descriptor, *owner)
         yield memoryview(mmap.mmap(descriptor, size))
     finally:
+        if fcntl is not None:  # the map has the file open, and with it the lock
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         native.close(descriptor)
 
 

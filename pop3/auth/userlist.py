@@ -13,7 +13,7 @@ from netserver.errors import ConfigError
 from netserver.reach import Reach
 from pop3 import paths
 from pop3.auth import schemes
-from pop3.auth.chain import Backend, Identity, Setup, identity_of, is_right
+from pop3.auth.backend import Backend, Identity, Setup, identity_of, is_right
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import Entry, RunBlocking, Users, UsersFile
 from pop3.auth.secret import Secret

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 from netserver.daemon import Rights
 from netserver.endpoints import Address
 from netserver.errors import ConnectionLost, LineTooLong
+from netserver.tls_layer import TLSInfo
 from pop3.message import Listing, Message
 from pop3.server import POP3Server
 from pop3.session import Session
@@ -117,7 +118,7 @@ class FakeConnection:
 
     def start_tls(self, context: object) -> None:
         """Forget what was said in clear and go on with `tls_said`."""
-        self.tls = SimpleNamespace(version="TLSv1.3", cipher="x", server_name=None)
+        self.tls = TLSInfo("TLSv1.3", "x", server_name=None, alpn=None)
         self.said = self.tls_said
 
     def abort(self) -> None:

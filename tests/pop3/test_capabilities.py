@@ -9,13 +9,19 @@ from pop3.capabilities import capa_reply
 from tests.pop3.fakes import LOGIN, REMOTE, make_server, talk
 
 
-def lines_of(*, logged_in: bool = False, plaintext: bool = True, stls: bool = False) -> list[bytes]:
+def lines_of(
+    *,
+    logged_in: bool = False,
+    plaintext: bool = True,
+    stls: bool = False,
+    mechanisms: tuple[bytes, ...] = (b"PLAIN", b"LOGIN"),
+) -> list[bytes]:
     """Return the capabilities for one situation."""
     reply = capa_reply(
         logged_in=logged_in,
         plaintext=plaintext,
         stls=stls,
-        mechanisms=(b"PLAIN", b"LOGIN"),
+        mechanisms=mechanisms,
         release="1.2",
     )
     first, *lines, dot, end = reply.split(b"\r\n")
@@ -37,9 +43,10 @@ def test_before_login() -> None:
 
 def test_what_depends_on_the_situation() -> None:
     """Logins only where a password may be sent, STLS only where it can start, names after login."""
-    refused = lines_of(plaintext=False, stls=True)
+    refused = lines_of(plaintext=False, stls=True, mechanisms=())
     assert b"STLS" in refused
     assert not any(line.startswith((b"USER", b"SASL")) for line in refused)
+    assert b"SASL SCRAM-SHA-1" in lines_of(plaintext=False, mechanisms=(b"SCRAM-SHA-1",))
     assert b"IMPLEMENTATION pop3-server-1.2" in lines_of(logged_in=True)
 
 

@@ -14,7 +14,7 @@ from pop3.auth.secret import Secret
 from pop3.errors import AuthFailed
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
     from pop3.auth.names import LoginName
 
 _RESPONSE = re.compile(rb"([^\0]+) ([0-9a-f]{32})")

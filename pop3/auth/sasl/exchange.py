@@ -12,7 +12,8 @@ from pop3.errors import AuthFailed
 
 if TYPE_CHECKING:
     from netserver.tls_layer import TLSInfo
-    from pop3.auth.chain import AuthChain, Identity
+    from pop3.auth.backend import Identity
+    from pop3.auth.chain import AuthChain
     from pop3.auth.names import LoginName
     from pop3.auth.passwd_file import RunBlocking
 

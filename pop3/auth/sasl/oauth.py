@@ -9,7 +9,7 @@ from pop3.auth.secret import Secret
 from pop3.errors import AuthFailed
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
     from pop3.auth.names import LoginName
 
 _TOKEN = rb"auth=bearer +(?P<token>[A-Za-z0-9._~+/-]+=*)\x01"  # RFC 6750 §2.1

@@ -23,7 +23,7 @@ from pop3.auth.stored import ScramKeys
 from pop3.errors import AuthFailed
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
     from pop3.auth.names import LoginName
 
 _EXTENSIONS = rb"(?:,[A-Za-z]=[^,\0]+)*"
@@ -107,7 +107,7 @@ class Scram(Exchange):
         keys: ScramKeys | None = None
         if holds_plain:  # done for all, else the time would tell who is known
             shared = None if found is None else _prepared(found.secret)
-            secret = shared or Secret(b"nobody's")
+            secret = Secret(b"nobody's") if shared is None else shared
             derived = run_blocking("hash", stored.derive, self.hashed_as, secret, salt, iterations)
             keys = derived if shared is not None else None
         if found is not None and found.keys is not None and found.keys[0] == self.hashed_as:

@@ -11,7 +11,7 @@ import pytest
 
 from netserver.errors import ConfigError, NetServerError
 from pop3.auth import AuthChain, Backend, Identity, LoginName, Secret, chain, schemes
-from pop3.auth.chain import Setup
+from pop3.auth.backend import Setup
 from pop3.auth.passwd_file import RunBlocking
 from pop3.errors import AuthFailed, TemporaryFailure
 

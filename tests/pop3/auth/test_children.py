@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from pop3.auth import AuthChain, Backend, Identity, LoginName, Secret, children, schemes
-from pop3.auth.chain import Setup, is_right
+from pop3.auth.backend import Setup, is_right
 from pop3.auth.children import Apart, AuthChildren
 from pop3.errors import AuthFailed, TemporaryFailure
 from tests.support.logins import RIGHT, SHA512, Pools

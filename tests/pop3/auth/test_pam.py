@@ -7,7 +7,7 @@ import pytest
 
 from netserver.errors import ConfigError
 from pop3.auth import AuthChain, Identity, LoginName, Secret, pam, schemes
-from pop3.auth.chain import Setup
+from pop3.auth.backend import Setup
 from pop3.auth.pam import PAM
 from pop3.errors import AuthFailed, TemporaryFailure
 from tests.support.logins import RIGHT, SHA512, Pools

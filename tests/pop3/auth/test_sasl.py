@@ -98,7 +98,9 @@ def test_mechanisms_reads_the_option() -> None:
     assert sasl.mechanisms("none") == sasl.mechanisms("") == ()
 
 
-@pytest.mark.parametrize("value", ["DIGEST-MD5", "plain,none", "PLA\u0131N", "plain;login", "\ud800"])
+@pytest.mark.parametrize(
+    "value", ["DIGEST-MD5", "plain,none", "PLA\u0131N", "plain;login", "\ud800"]
+)
 def test_mechanisms_unknown_is_a_config_error(value: str) -> None:
     """A name that is not here is named in one line with those that are."""
     with pytest.raises(ConfigError, match=r"^--sasl: .*PLAIN, LOGIN, ANONYMOUS$"):

@@ -9,7 +9,7 @@ import pytest
 
 from netserver.errors import ConfigError
 from pop3.auth import AuthChain, Identity, LoginName, Secret, schemes, system
-from pop3.auth.chain import Setup
+from pop3.auth.backend import Setup
 from pop3.auth.system import System
 from pop3.errors import AuthFailed, TemporaryFailure
 from tests.support.logins import MD5, RIGHT, SHA512, YESCRYPT, Pools
