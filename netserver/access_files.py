@@ -178,7 +178,7 @@ def _ascii(line: bytes) -> str:
 
 def _two_words(line: bytes) -> tuple[str, str]:
     words = _ascii(line).split()
-    word = words[0].upper()
+    word = words[0].upper() if words else ""  # what str takes for blanks, bytes may not
     if word not in _WORDS or len(words) != 2:  # noqa: PLR2004 - as the name says
         raise ValueError(f"not {', '.join(_WORDS)} and one address, network, host name or ALL")
     return word, words[1]

@@ -124,6 +124,7 @@ class ClientFlow(Hooks, ABC):
     def _serve_client(self, connection: Connection) -> None:
         self.post_accept(connection)
         self.get_client_info(connection)
+        self.clients.enter(connection)
         self.post_accept_hook(connection)
         allowed = self.allow_deny(connection) and self.allow_deny_hook(connection)
         try:
@@ -173,6 +174,11 @@ class ClientFlow(Hooks, ABC):
         for file in (self._access_file, self._trusted_file):
             if file is not None:
                 file.rules(_at_once)
+
+    @final
+    def refresh_certificates(self) -> bool:
+        """Take over certificates that were replaced; True if those who serve have the old ones."""
+        return self._tls.refresh(self.log, time.monotonic())
 
     @final
     def trusted_by(self, peer: Address, run_blocking: RunBlocking) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
+    from netserver.entries import Entry
     from netserver.listeners import Listener
     from netserver.logs import Log
     from netserver.tls_layer import TLSInfo, TLSLayer
@@ -66,6 +67,7 @@ class Connection:
         "closed",
         "committing",
         "deadline",
+        "entry",
         "idle_timeout",
         "listener",
         "number",
@@ -105,6 +107,7 @@ class Connection:
         self.listener = listener
         self.tls: TLSInfo | None = None
         self.slot: int | None = None  # this client's place in the client table
+        self.entry: Entry | None = None  # where others see it
         self.closed = False
         self.committing = False
         # the waiter's own: who waits now, and what it waits with
@@ -206,12 +209,12 @@ class Connection:
             data = self._receive_raw()
         else:
             while (plain := layer.decrypt()) is None:
+                if answer := layer.pull():
+                    self._send_raw(answer)
                 layer.feed(self._receive_raw(at_end=b""))
                 # records without text must not keep us from waiting, where the deadlines are
                 self._wrote = True
             data = plain
-            if answer := layer.pull():
-                self._send_raw(answer)
         if not data:
             raise ConnectionLost("closed by the client")
         self.octets_in += len(data)
@@ -310,7 +313,8 @@ class Connection:
     ) -> T:
         """Run ``function`` where it holds up nobody else.
 
-        ``pool`` is what it waits for: "hash", "disk", "dns" or "auth".  Under gevent it runs in a thread of that pool: it must not log, nor wait for other clients.
+        ``pool`` is what it waits for: "hash", "disk", "dns" or "auth".  Under gevent it runs in a
+        thread of that pool: it must not log, nor wait for other clients.
         """
         return self._waiter.run_blocking(pool, function, *args, **kwargs)
 
@@ -343,10 +347,14 @@ class Connection:
                     self._send_raw(answer)
                 layer.feed(self._receive_raw(at_end=b""))
                 self._wrote = True
+        except ConnectionLost:
+            if answer := layer.pull():  # the alert that tells why not
+                self._send_raw(answer)
+            raise
         finally:
             self._phase_end = phase_end
-            if answer := layer.pull():  # the last flight, or the alert that tells why not
-                self._send_raw(answer)
+        # the last flight goes with what is said next: alone it would hold that up for 40 ms, until
+        # the client's delayed acknowledgement (Nagle)
         self._tls_layer = layer
         self.tls = layer.info()
 

@@ -29,6 +29,10 @@ class ServerStopping(NetServerError):
     """The process must end now; raised out of a wait, never out of a commit."""
 
 
+class Kicked(ServerStopping):
+    """This client must end now, and the process goes on."""
+
+
 class LineTooLong(NetServerError):
     """A line passed its limit; the rest of it has been dropped and the connection can go on."""
 

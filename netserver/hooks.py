@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from netserver.connection import Connection
     from netserver.listeners import Listener
@@ -106,6 +106,15 @@ class Hooks:
 
         That child exists only where this is overridden.
         """
+
+    def control_hook(self, command: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Obey a command of the control socket that every server does not have; None: nor has this.
+
+        Runs in the admin child, with the rights of the master; must not block. What is returned
+        goes to whoever asked, as JSON.  Raises ``ValueError`` when something about it is wrong.
+        """
+        del command, request
+        return None
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -140,8 +140,12 @@ def _allow(
 
 
 def _interpreter() -> list[str]:
-    """Return where modules may still have to be loaded from."""
-    return [sys.prefix, sys.base_prefix, *(path for path in sys.path if os.path.isabs(path))]
+    """Return where modules may still have to be loaded from.
+
+    Started in "/", as services are, Python may have that on its path: nothing would be out of reach.
+    """
+    modules = [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != "/"]
+    return [sys.prefix, sys.base_prefix, *modules]
 
 
 def _no_core_file() -> None:

@@ -5,31 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from netserver import boot, jobs, systemd
+from netserver.child_life import ChildLife
 from netserver.client_flow import ClientFlow
-from netserver.daemon import (
-    Rights,
-    background,
-    let_go_of_terminal,
-    raise_descriptor_limit,
-)
+from netserver.controlled import Controlled
+from netserver.daemon import Rights, background, raise_descriptor_limit
 from netserver.endpoints import ListenSpec
-from netserver.errors import (
-    ConfigError,
-    RestartError,
-)
+from netserver.errors import ConfigError, RestartError
 from netserver.hooks import Hooks
-from netserver.listeners import Listener, bind, handover, write_address_file
+from netserver.listeners import Listener, bind, write_address_file
 from netserver.options import Loaded, format_config, load
 from netserver.personalities import load as load_personality
 from netserver.personalities.base import Personality, Stop
 from netserver.personalities.side import SideChild
 from netserver.pid_file import PidFile
+from netserver.reload import Reload
 from netserver.restart import CommandLine, Inheritance, Rehearsal
 from netserver.scoreboard import ClientTable, Scoreboard
-from netserver.seal import Sealed
 from netserver.settings import ServerSettings
 from netserver.signals import SignalQueue
 
@@ -42,11 +36,13 @@ if TYPE_CHECKING:
 # rows of the scoreboard beyond those for the workers wanted: children that TTIN adds, and the jobs
 # child
 SPARE_ROWS = 64
+# a limit that low surprises even who left the default as it is
+FEW_CLIENTS = 1000
 # descriptors a process needs beside its clients' ones
 OWN_DESCRIPTORS = 192
 
 
-class NetServer(Sealed, ClientFlow):
+class NetServer(ChildLife, Reload, Controlled, ClientFlow):
     """A server; a subclass says what to do with a client in ``process_request``.
 
     One object serves all clients: after start-up it is sealed, and setting an attribute raises
@@ -58,6 +54,8 @@ class NetServer(Sealed, ClientFlow):
     """Its name in messages, in directories, and before the names of its environment variables."""
     descriptors_per_client: ClassVar[int] = 1
     """Open files that one idle client costs: how many clients a process can hold follows."""
+    embedded = False
+    """Whether this object serves in a program that is no server: see ``serve``."""
     listen_options: ClassVar[frozenset[str]] = frozenset()
     """Keys this server knows behind the "?" of a listen spec, beside the generic ones."""
 
@@ -167,8 +165,11 @@ class NetServer(Sealed, ClientFlow):
 
     def post_configure(self) -> None:
         """Check what was asked for and make what all processes share; raises ``ConfigError``."""
-        from netserver import logs  # noqa: PLC0415 - structlog loads what gevent patches
+        from netserver import embed, logs  # noqa: PLC0415 - structlog loads what gevent patches
 
+        if self.embedded:
+            embed.prepare(self)
+            return
         settings = self.settings
         self.inheritance = Inheritance.take(self._environ)
         name = boot.choose_personality(settings.personality)
@@ -198,18 +199,21 @@ class NetServer(Sealed, ClientFlow):
 
     def _make_boards(self, personality: type[Personality]) -> None:
         settings = self.settings
-        counted = settings.max_per_source or getattr(settings, "max_per_user", 0)
+        per_user, per_pair = (
+            getattr(settings, name, 0) for name in ("max_per_user", "max_per_user_source")
+        )
+        counted = settings.max_per_source or per_user or per_pair
         per_process = settings.max_connections if personality.concurrent else 1
         rows = max(settings.max_servers or 256, settings.workers or 0) + SPARE_ROWS
         if personality.name in ("single", "inetd"):
             rows = 1 + SPARE_ROWS
-        self.boards[:] = [Scoreboard.create(rows, per_process if counted else 0)]
+        entry = self.entry_size(personality.name)
+        slots = per_process if counted or entry else 0
+        self.boards[:] = [Scoreboard.create(rows, slots, entry)]
         for descriptor in self.inheritance.boards:
             with suppress(RestartError, OSError):
                 self.boards.append(Scoreboard.attach(descriptor))
-        self.clients = ClientTable(
-            self.boards, settings.max_per_source, getattr(settings, "max_per_user", 0)
-        )
+        self.clients = ClientTable(self.boards, settings.max_per_source, per_user, per_pair)
 
     def pre_bind(self) -> None:
         """Go to the background if asked, and take the pid file."""
@@ -219,6 +223,7 @@ class NetServer(Sealed, ClientFlow):
         elif settings.background:
             self._ready_calls.append(background())
         self._pid_file = PidFile.follow(settings.pid_file, self.inheritance.pid_file)
+        self.find_control(self.personality.name)
 
     def _rehearse(self) -> None:
         """See that what comes after the check of the options would work too.
@@ -248,11 +253,13 @@ class NetServer(Sealed, ClientFlow):
             wanted = self.most_clients * self.descriptors_per_client + OWN_DESCRIPTORS
             room = raise_descriptor_limit(wanted) - OWN_DESCRIPTORS
             self.most_clients = max(1, min(self.most_clients, room // self.descriptors_per_client))
-        if self.most_clients < self.settings.max_connections and self._was_given("max_connections"):
+        lowered = self.most_clients < self.settings.max_connections
+        if lowered and (self._was_given("max_connections") or self.most_clients < FEW_CLIENTS):
             self.log.warning(
                 "--max-connections is lowered: the limit of open files allows no more",
                 max_connections=self.most_clients,
             )
+        self.check_sandbox()
         self.signals.install()
 
     def _was_given(self, option: str) -> bool:
@@ -305,54 +312,6 @@ class NetServer(Sealed, ClientFlow):
         if self._pid_file is not None:
             self._pid_file.remove()
 
-    # -- restart --------------------------------------------------------------------------------
-
-    @final
-    def spawn_config_check(self) -> int:
-        """Start a process that checks the configuration; return its pid."""
-        rehearsal = Rehearsal(
-            [listener.spec.endpoint for listener in self.listeners],
-            None if self._pid_file is None else self._pid_file.path,
-        )
-        return self.command_line.spawn_check({**self._environ, **rehearsal.environment()})
-
-    @final
-    def reload_refused(self) -> None:
-        """Log why that process found the configuration bad."""
-        self.log.error(
-            "reload refused, the old configuration stays", why=self.command_line.complaint()
-        )
-        systemd.notify(STATUS="the new configuration is bad; the old one is in force")
-
-    @final
-    def config_is_good(self) -> bool:
-        """Whether a new process image would start; takes as long as a start does."""
-        if self.settings.chroot is not None:
-            self.log.error("reload refused: this process cannot leave its chroot")
-            return False
-        try:
-            pid = self.spawn_config_check()
-            _, status = os.waitpid(pid, 0)
-        except OSError as error:
-            self.log.exception("reload refused", error=error.strerror)
-            return False
-        if status != 0:
-            self.reload_refused()
-        return status == 0
-
-    def _exec_again(self) -> None:
-        systemd.notify(RELOADING=1)
-        self.restart_close_hook()
-        children = self.personality.children.bequest()
-        self.log.info("reload: replacing the process image", children=len(children))
-        inheritance = Inheritance(
-            listeners=handover(self.listeners),
-            children=children,
-            boards=[board.descriptor for board in self.boards if board.descriptor >= 0],
-            pid_file=None if self._pid_file is None else self._pid_file.bequest(),
-        )
-        self.command_line.exec(inheritance, self.signals)
-
     def reopen_logs(self) -> None:
         """Open the log file again, after it was moved away (USR1)."""
         from netserver import logs  # noqa: PLC0415 - see post_configure
@@ -360,39 +319,42 @@ class NetServer(Sealed, ClientFlow):
         if not logs.reopen():
             self.log.warning("the log file cannot be opened again; the old one stays")
 
-    # -- children -------------------------------------------------------------------------------
+    # -- within another program -----------------------------------------------------------------
 
-    def child_init(self) -> None:
-        """Begin the life of a process that serves: rights first, then ``child_init_hook``."""
-        self.unseal()
-        if self.settings.background and self.personality.name != "single":
-            let_go_of_terminal()
-        self.rights.drop()
-        self.check_rights()
-        self.child_init_hook()
-        self.seal()
+    @final
+    def serve(self, reader: object, writer: object, peer: str | None = None) -> None:
+        """Serve one client on two handles, in place of ``run``; return when it has gone.
 
-    def check_rights(self) -> None:
-        """See whether a process with the rights of those who serve can work; call super.
-
-        Raises ``ConfigError`` with one line.
+        Each is a descriptor's number, a socket or a binary file object; they stay open. ``peer`` is
+        the client's IP address or "unix"; None: what a socket tells, else 127.0.0.1. Nothing is
+        changed in the program: no signals, no rights, no processes. May be called again, and from
+        several threads. Raises ``ConfigError`` (the first time), ``ValueError`` for the peer.
         """
+        from netserver import embed  # noqa: PLC0415 - see post_configure
 
-    @property
-    def rights_are_given_up(self) -> bool:
-        """Whether those who serve have fewer rights than the master."""
-        return self.rights.uid is not None or self.rights.chroot is not None
+        embed.serve(self, reader, writer, peer)
 
-    def child_finish(self) -> None:
-        """End the life of a process that served."""
-        self.child_finish_hook()
+    @final
+    def close(self) -> None:
+        """Give back what ``serve`` keeps open between two clients."""
+        if self.embedded:
+            self.child_finish()
+        self.signals.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- other children -----------------------------------------------------------------------
 
     def side_children(self) -> list[SideChild]:
         """Return the children there are to be beside those that serve; call super."""
         overridden = type(self).run_dequeue is not Hooks.run_dequeue
         if overridden and self.settings.check_for_dequeue > 0:
-            return [SideChild("jobs", self._run_jobs)]
-        return []
+            return [SideChild("jobs", self._run_jobs), *self.admin_children()]
+        return self.admin_children()
 
     def _run_jobs(self, row: Row) -> None:
         self.child_init()

@@ -174,6 +174,24 @@ class ServerSettings(Settings):
     tls_min_version: str = option(
         "TLSv1.2", choices=("TLSv1.2", "TLSv1.3"), group=_TLS, help="oldest TLS version accepted"
     )
+    tls_client_ca: str | None = option(
+        None,
+        metavar="FILE",
+        group=_TLS,
+        help="certificates in PEM of those who sign clients' certificates; clients must show one",
+    )
+    tls_client_cert: str = option(
+        "require",
+        choices=("require", "optional"),
+        group=_TLS,
+        help="with --tls-client-ca: whether clients must show a certificate or may",
+    )
+    tls_expiry_warning: int = option(
+        14,
+        metavar="DAYS",
+        group=_TLS,
+        help="warn in the log, once a day, of certificates that end sooner; 0 means never",
+    )
 
     log_level: str = option(
         "info",
@@ -203,7 +221,28 @@ class ServerSettings(Settings):
     chroot: str | None = option(
         None, metavar="DIR", group=_DAEMON, help="directory that what serves clients is confined to"
     )
+    sandbox: str = option(
+        "auto",
+        choices=("auto", "off", "require"),
+        group=_DAEMON,
+        help="shut in what serves clients: no programs, no files but the mail and the state, "
+        "connections only where they are needed; auto as far as this kernel can",
+    )
     background: bool = option(False, group=_DAEMON, help="leave the terminal and run on")
+    control_socket: str | None = option(
+        None,
+        metavar="PATH",
+        group=_DAEMON,
+        help="where pop3-ctl asks and tells this server things; none turns it off; unset means a "
+        "socket in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR or the directory of the state",
+    )
+    admin_listen: str | None = option(
+        None,
+        metavar="HOST:PORT",
+        group=_DAEMON,
+        help="show metrics (/metrics), /health and a page with the status here, without a "
+        "password: keep it on 127.0.0.1; unset means nowhere",
+    )
     pid_file: str | None = option(
         None, metavar="FILE", group=_DAEMON, help="write the master's process id here"
     )

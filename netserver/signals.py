@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-NAMES = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGTTIN", "SIGTTOU", "SIGCHLD")
+NAMES = (
+    "SIGTERM",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGHUP",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGCHLD",
+)
 
 
 def numbers(names: Iterable[str]) -> list[int]:
@@ -37,6 +47,13 @@ class SignalQueue:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
+
+    def close(self) -> None:
+        """Give the pipe back: nobody will wait any more."""
+        for descriptor in (self._reader, self._writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._reader = self._writer = -1
 
     def install(self, ignored: Iterable[str] = ()) -> None:
         """Take over the handled signals, ignore the ``ignored``, let blocked ones through."""

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from netserver import native
-from netserver.errors import IdleTimeout, ServerStopping
+from netserver.errors import IdleTimeout, Kicked, ServerStopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +102,9 @@ class PollWaiter(Waiter):
     def _look(self, connection: Connection) -> None:
         if self._stopping() and not connection.committing:
             raise ServerStopping
+        entry = connection.entry
+        if entry is not None and entry.look(connection.octets_out) and not connection.committing:
+            raise Kicked
 
     def _wait(self, connection: Connection, *, writing: bool) -> None:
         fd = connection.fileno()

@@ -62,6 +62,9 @@ class ServerCore(Protocol):
     def refresh_files(self) -> None:
         """Look whether files changed that a child begins with."""
 
+    def refresh_certificates(self) -> bool:
+        """Take over certificates that were replaced; True if those who serve have the old ones."""
+
     def pre_fork_hook(self) -> None:
         """Run in the master before each fork."""
 

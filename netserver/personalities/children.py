@@ -90,7 +90,7 @@ class ChildTable:
         server = self._server
         contained(server.log, server.refresh_files)
         contained(server.log, server.pre_fork_hook)
-        row.begin(time.monotonic())
+        row.begin(time.monotonic(), kind)
         server.signals.block()
         try:
             pid = native.fork()

@@ -13,7 +13,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from netserver.connection import Connection
-from netserver.errors import ConfigError, IdleTimeout, ServerStopping
+from netserver.errors import ConfigError, IdleTimeout, Kicked, ServerStopping
 from netserver.personalities.accepting import Acceptor
 from netserver.personalities.prefork import Prefork
 from netserver.scoreboard import State
@@ -40,6 +40,7 @@ POOLS = {"hash": 2, "disk": 4, "dns": 8, "auth": 8}
 PARKED = 128
 _EXPIRED = "expired"
 _STOPPED = "stopped"
+_KICKED = "kicked"
 
 
 class GeventWorkers(Prefork):
@@ -188,6 +189,7 @@ class _Worker:
         for connection in list(self._clients):
             if connection.deadline < now and connection.waiting is not None:
                 connection.waiting.switch(_EXPIRED)
+        self._look_at_entries()
         if len(self._clients) < self._most and not self._orders.drain:
             self._accept_more()
         self._look()
@@ -195,6 +197,9 @@ class _Worker:
     def _look(self) -> None:
         """Obey what was ordered; runs in the hub or in a greenlet that ends."""
         self._orders.look()
+        if self._orders.asked:
+            self._orders.asked = False
+            self._loop.run_callback(self._look_at_entries)
         if self._orders.drain:
             self._row.state = State.STOPPING
             if not self._clients:
@@ -202,6 +207,18 @@ class _Worker:
         if self._orders.stop and not self._stop_told:
             self._stop_told = True
             self._loop.run_callback(self._stop_all)
+
+    def _look_at_entries(self) -> None:
+        """Tell others what clients got, and end those whose end was asked for; runs in the hub."""
+        for connection in list(self._clients):
+            entry = connection.entry
+            if (
+                entry is not None
+                and entry.look(connection.octets_out)
+                and connection.waiting is not None
+                and not connection.committing
+            ):
+                connection.waiting.switch(_KICKED)
 
     def _stop_all(self) -> None:
         for connection in list(self._clients):
@@ -273,6 +290,8 @@ class HubWaiter(Waiter):
             raise IdleTimeout
         if why is _STOPPED:
             raise ServerStopping
+        if why is _KICKED:
+            raise Kicked
 
 
 def _outcome(function: Any, args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:

@@ -47,6 +47,7 @@ class Master(Personality):
         self.listeners: Sequence[Listener] = ()
         self.pid = 0
         self._announced = False
+        self._changed = 0  # of the change that was asked for, what has been made
         self._failures = 0
         self._last_failure = 0.0
         self._no_fork = False
@@ -69,11 +70,15 @@ class Master(Personality):
 
     def renew_children(self) -> None:
         """Replace the children that could not open the log themselves; they take ours with them."""
-        for child in self.children.of_kind("worker", "jobs"):
-            child.kind = "leaving"  # it counts no longer: its place is free for the next
-            self.children.tell(signal.SIGQUIT, [child])
+        self._replace("worker", "jobs")
         others = [child for child in self.children if child.kind not in ("check", *SERVING)]
         self.children.tell(signal.SIGUSR1, others)
+
+    def _replace(self, *kinds: str) -> None:
+        """Let children go when their clients have gone, and make others."""
+        for child in self.children.of_kind(*kinds):
+            child.kind = "leaving"  # it counts no longer: its place is free for the next
+            self.children.tell(signal.SIGQUIT, [child])
 
     def is_serving(self) -> bool:
         """Whether clients are served now."""
@@ -103,6 +108,8 @@ class Master(Personality):
             now = time.monotonic()
             if self._reap(now):
                 return Stop.HUP
+            if contained(self.server.log, self.server.refresh_certificates):
+                self._replace("worker")  # those that come have the new ones, and no right to read
             self._side.tend(now)  # first: who serves may ask them
             if now >= self._not_before:
                 self.tend(now)
@@ -137,7 +144,16 @@ class Master(Personality):
             self.change_target(1)
         elif number == signal.SIGTTOU:
             self.change_target(-1)
+        elif number == signal.SIGUSR2:
+            self._change_as_asked()
         return None
+
+    def _change_as_asked(self) -> None:
+        """Want as many workers more or less as the scoreboard says: signals may be merged."""
+        asked = self.server.boards[0].change
+        for _ in range(abs(asked - self._changed)):
+            self.change_target(1 if asked > self._changed else -1)
+        self._changed = asked
 
     def _announce(self) -> None:
         if not self._announced and self.is_serving():

@@ -20,7 +20,10 @@ IGNORED = ("SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU")
 
 
 class Orders:
-    """A child's signals: TERM stops at once, QUIT after the sessions, USR1 reopens logs."""
+    """A child's signals: TERM stops at once, QUIT after the sessions, USR1 reopens logs.
+
+    USR2 says that something was asked for in the scoreboard.
+    """
 
     def __init__(
         self, server: ServerCore, row: Row, master: int, on_drain: Callable[[], None] = lambda: None
@@ -31,6 +34,7 @@ class Orders:
         self._on_drain = on_drain
         self.stop = False
         self.drain = False
+        self.asked = False
         # seconds between two signs of life: several within the time after which we count as dead
         limit = server.settings.worker_timeout
         self.heartbeat = min(HEARTBEAT, limit / 4) if limit else HEARTBEAT
@@ -51,6 +55,8 @@ class Orders:
                 self.finish()
             elif number == getattr(signal, "SIGUSR1", None):
                 self._server.reopen_logs()
+            elif number == getattr(signal, "SIGUSR2", None):
+                self.asked = True
 
     def beat(self) -> None:
         """Show that this process lives, and see whether the master does."""

@@ -32,7 +32,9 @@ class Predecessors:
         self._children.adopt(inherited)
         aside = {kind for _, kind in inherited} - {*SERVING, OUTLIVING}
         inherited.clear()
-        self._children.tell(signal.SIGTERM, self._children.of_kind(*aside, inherited=True))
+        # in good order: what controls the server stays until another one has its place
+        leave = getattr(signal, "SIGQUIT", signal.SIGTERM)
+        self._children.tell(leave, self._children.of_kind(*aside, inherited=True))
 
     def retire(self) -> None:
         """Let them finish, now that others serve."""

@@ -141,9 +141,7 @@ class Prefork(Master):
             orders.beat()
             orders.stopping()
 
-    def _readable(
-        self, poller: _Poller, acceptor: Acceptor, seconds: float
-    ) -> Sequence[Listener]:
+    def _readable(self, poller: _Poller, acceptor: Acceptor, seconds: float) -> Sequence[Listener]:
         listeners, pause = acceptor.worth_asking(self.listeners)
         if len(listeners) == len(self.listeners):
             return poller.wait(seconds)

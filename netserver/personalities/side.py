@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from netserver.daemon import let_go_of_terminal
 from netserver.scoreboard import State
 
 if TYPE_CHECKING:
@@ -88,5 +89,7 @@ class SideChildren:
     def _live(self, side: SideChild, row: Row) -> None:
         for listener in self._listeners:
             listener.close()
+        if self._server.settings.background:
+            let_go_of_terminal()  # whoever started the server waits for their end
         row.state = State.STOPPING  # it serves nobody and must not be counted as idle
         side.run(row)

@@ -52,7 +52,7 @@ class Single(Personality):
         """Serve until a signal says stop."""
         server = self.server
         row = server.boards[0].row(0)
-        row.begin(time.monotonic())
+        row.begin(time.monotonic(), "single")
         row.pid = os.getpid()
         server.clients.use(row)
         orders = _SingleOrders(server, row, self.children)
@@ -75,6 +75,7 @@ class Single(Personality):
                 if accepted is not None:
                     row.state = State.BUSY
                     serving.serve(*accepted, listener)
+            contained(server.log, server.refresh_certificates)
             contained(server.log, server.idle_loop_hook)
             orders.stopping()
             now = time.monotonic()

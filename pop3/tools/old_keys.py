@@ -10,10 +10,13 @@ from netserver.declarations import Origin, options_of
 from netserver.errors import ConfigError
 from pop3.sources.maildir import MaildirSettings
 from pop3.sources.mbox import MboxSettings
+from pop3.sources.webscrape import WebscrapeSettings
 from pop3.tools.perl_data import Code, Item, PerlData, Value
 
 _OPTIONS = {
-    one.key: one for settings in (MaildirSettings, MboxSettings) for one in options_of(settings)
+    one.key: one
+    for settings in (MaildirSettings, MboxSettings, WebscrapeSettings)
+    for one in options_of(settings)
 }
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PLAIN = ("maildir", "mbox", "mmdf", "debug", "info", "double")  # not "off": YAML has a false
@@ -57,6 +60,11 @@ def _made(key: str, item: Item, data: PerlData) -> "Made":
         where = ", ".join(map(str, sorted(set(lines))[:5]))
         raise NotConverted(f"code in line {where} cannot be read as data{hint}")
     return RULES[key](item.value, data)
+
+
+def is_scrape(data: PerlData) -> bool:
+    """Tell whether the old server made mail of a website."""
+    return "mailbox_class" in data.items and _class_name(data) == "webscrape"
 
 
 def _checked(values: dict[str, str | list[str]]) -> Iterator[tuple[str, str]]:
@@ -142,8 +150,10 @@ def _source(value: Value, _: PerlData) -> Made:
         return {"source": "mbox"}, "an index takes the place of copies in a spool directory"
     if name == "maildir":
         return {"source": "maildir"}, "~/Maildir unless maildir says otherwise"
-    if name in {"webscrape", "virtual::jobserve"}:
-        raise NotConverted("the webscrape source is not there yet; keep the old file")
+    if name == "webscrape":
+        return {"source": "webscrape"}, "what the site looks like is said by a spec: scrape"
+    if name == "virtual::jobserve":
+        raise NotConverted("source webscrape; its spec is share/scrapes/jobserve.yaml")
     raise NotConverted("a class of your own: write a source (share/doc/writing-a-source.md)")
 
 

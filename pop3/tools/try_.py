@@ -1,4 +1,4 @@
-"""pop3-try: look at a server as a client sees it."""
+"""pop3-try: look at a server, a source or a website as a client sees it."""
 
 import argparse
 import io
@@ -9,15 +9,20 @@ from collections.abc import Sequence
 from getpass import getpass
 from pathlib import Path
 
+from netserver.errors import BindError, ConfigError
+from pop3.tools import try_scrape, try_source
 from pop3.tools.talk import Dialogue, DialogueError, converse, look_around
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of pop3-try."""
     top = argparse.ArgumentParser(
-        prog="pop3-try", description="Try a POP3 server and look at what a client gets."
+        prog="pop3-try",
+        description="Try a POP3 server, a source or a website; look at what a client gets.",
     )
     kinds = top.add_subparsers(dest="kind", required=True, metavar="COMMAND")
+    try_scrape.add_to(kinds)
+    try_source.add_to(kinds)
     talk = kinds.add_parser(
         "talk",
         help="show a dialogue with a server",
@@ -105,13 +110,22 @@ def talk(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run pop3-try with the given or the process's arguments; return the exit status."""
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, more = top.parse_known_args(arguments)
+    if options.kind == "source":
+        options.more = more  # options of pop3-server, and the user
+    elif more:
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    run = {"talk": talk, "scrape": try_scrape.run, "source": try_source.run}[options.kind]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return talk(options)
+        return run(options)
     except KeyboardInterrupt:
         return 1
+    except (ConfigError, BindError) as error:
+        print(f"pop3-try: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -5,6 +5,7 @@ The old file is Perl; it is read as data and never run.
 
 import argparse
 import io
+import json
 import os
 import stat
 import sys
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from netserver.declarations import one_line
-from pop3.tools.old_keys import Converted, convert
-from pop3.tools.perl_data import MAX_OCTETS, PerlData, PerlDataError, read
+from pop3.tools.old_keys import Converted, convert, is_scrape
+from pop3.tools.old_scrape import NoSpec, spec_text
+from pop3.tools.perl_data import MAX_OCTETS, Item, PerlData, PerlDataError, read
 
 _HEAD = """\
 # Made by pop3-update-conf from {name}.
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     results = [convert(key, item, found) for key, item in found.items.items()]
     try:
+        if is_scrape(found) and "mailbox_args" in found.items:
+            _take_spec(old, found.items["mailbox_args"], results, options)
         _write(document(old, results, found), options.output, force=options.force)
     except FileExistsError:
         print(
@@ -70,6 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{one_line(options.output or '-')}: {error.strerror}", file=sys.stderr)
         return 1
     return 1 if report(old, results, found, sys.stderr) else 0
+
+
+def _take_spec(old: str, item: Item, results: list[Converted], options: argparse.Namespace) -> None:
+    """Write the description of a site as a spec beside the new file. Raises OSError."""
+    key = "mailbox_args"
+    at = next(number for number, one in enumerate(results) if one.key == key)
+    made: tuple[tuple[str, str], ...] = ()
+    try:
+        text = spec_text(item.value, f"{key} of {old}, line {item.line}")
+        if options.output is None:
+            note = "with -o a spec is made of it"
+        else:
+            path = os.path.splitext(os.path.abspath(options.output))[0] + ".scrape.yaml"
+            _write(text, path, force=options.force)
+            made = (("scrape", f"[{json.dumps(f'site={path}')}]"),)
+            note = f"see what is marked by hand in {path}"
+    except NoSpec as error:
+        note = f"no spec can be made of it: {error}; share/doc/scrape-spec.md"
+    results[at] = Converted(key, item.line, made, note, by_hand=True)
 
 
 def document(name: str, results: Sequence[Converted], found: PerlData) -> str:

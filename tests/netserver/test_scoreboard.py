@@ -37,7 +37,7 @@ def boards() -> Iterator[Callable[..., Scoreboard]]:
 
 def client(host: str = "192.0.2.1") -> Any:
     """Return what the table needs of a connection."""
-    return SimpleNamespace(peer=Address(host, 1), slot=None)
+    return SimpleNamespace(peer=Address(host, 1), slot=None, entry=None, octets_out=0)
 
 
 def test_a_new_board_is_empty(boards: Callable[..., Scoreboard]) -> None:
@@ -230,7 +230,7 @@ for index in range(8):
         os.read(go, 1)
         got = 0
         for _ in range(20):
-            one = SimpleNamespace(peer=Address("192.0.2.1", 1), slot=None)
+            one = SimpleNamespace(peer=Address("192.0.2.1", 1), slot=None, entry=None, octets_out=0)
             if table.claim_source(one):
                 got += 1
             else:

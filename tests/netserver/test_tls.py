@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from netserver.errors import ConfigError
-from netserver.tls import CertificateFiles, certificate_names, server_context
+from netserver.errors import ConfigError, ConnectionLost
+from netserver.tls import server_context
+from netserver.tls_layer import TLSInfo, TLSLayer
 from tests.netserver.certs import make_certificate
 
 
@@ -17,23 +18,32 @@ def shake_hands(
     client: ssl.SSLContext,
     name: str | None = None,
     session: ssl.SSLSession | None = None,
-) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Let both sides talk over memory until they agree; return the server's and the client's."""
+) -> tuple[TLSInfo, ssl.SSLObject]:
+    """Let both sides talk over memory until they agree; return what each got."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    ours = TLSLayer(server)
     theirs = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
-    done: set[ssl.SSLObject] = set()
+    done: set[object] = set()
     for _ in range(10):
-        for side in (theirs, ours):
-            try:
-                side.do_handshake()
-                done.add(side)
-            except ssl.SSLWantReadError:
-                pass
+        try:
+            theirs.do_handshake()
+            done.add(theirs)
+        except ssl.SSLWantReadError:
+            pass
+        try:
+            if data := to_server.read():
+                ours.feed(data)
+            if ours.handshake():
+                done.add(ours)
+        except ConnectionLost:
+            to_client.write(ours.pull())
+            theirs.do_handshake()  # an alert: the client's error tells most
+            raise
+        to_client.write(ours.pull())
         if len(done) == 2:
-            ours.write(b"+OK\r\n")
+            to_client.write(ours.encrypt(b"+OK\r\n"))
             assert theirs.read(10) == b"+OK\r\n"
-            return ours, theirs
+            return ours.info(), theirs
     raise AssertionError("no end of the handshake")
 
 
@@ -59,7 +69,7 @@ def context_of(*paths: tuple[Path, Path | None], **options: str) -> ssl.SSLConte
     return server_context(pairs, **options)  # type: ignore[arg-type]
 
 
-def shown(ours: ssl.SSLObject, theirs: ssl.SSLObject) -> bytes:
+def shown(_: TLSInfo, theirs: ssl.SSLObject) -> bytes:
     """Return the certificate that the client got."""
     got = theirs.getpeercert(binary_form=True)
     assert got is not None
@@ -76,7 +86,7 @@ def test_a_client_that_checks_the_name_is_content(tmp_path: Path) -> None:
     pair = make_certificate(tmp_path)
     ours, theirs = shake_hands(context_of(pair), client_context(pair[0]), "localhost")
     assert theirs.version() == "TLSv1.3"
-    assert ours.indicated_name == "localhost"  # type: ignore[attr-defined]
+    assert ours.server_name == "localhost"
 
 
 @pytest.mark.parametrize(
@@ -102,20 +112,6 @@ def test_the_certificate_follows_the_name_asked_for(
         make_certificate(tmp_path, ("*.c.example",)),
     )
     assert shown(*shake_hands(server, anyone(), asked)) == der(tmp_path / f"{expected}.crt")
-
-
-def test_names_come_from_the_common_name_where_there_are_no_others(tmp_path: Path) -> None:
-    """An old certificate without alternative names is found by its common name."""
-    cert, _ = make_certificate(tmp_path, ("old.example",), alternative_names=False)
-    assert certificate_names(str(cert)) == ("old.example",)
-
-
-def test_names_are_those_of_the_first_certificate_expired_or_not(tmp_path: Path) -> None:
-    """A chain's further certificates do not count, and an expired one still has its names."""
-    cert, _ = make_certificate(tmp_path, ("Old.example", "x.example", "x.example"), days=-3)
-    issuer, _ = make_certificate(tmp_path, ("issuer.example",))
-    cert.write_text("some text first\n" + cert.read_text() + issuer.read_text())
-    assert certificate_names(str(cert)) == ("old.example", "x.example")
 
 
 def test_key_may_stand_in_the_certificate_file(tmp_path: Path) -> None:
@@ -155,6 +151,24 @@ def test_sessions_are_resumed_but_not_where_clients_have_certificates(tmp_path: 
     assert third.session is None or not third.session.has_ticket
 
 
+def test_a_ticket_is_no_good_elsewhere(tmp_path: Path) -> None:
+    """Not at another listener, not under another name of the same one (CVE-2025-23419)."""
+    one, other = (make_certificate(tmp_path, (name,)) for name in ("a.example", "b.example"))
+    listener, second = context_of(one, other), context_of(one)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        client = anyone()
+        client.maximum_version = version
+        _, first = shake_hands(listener, client, "a.example")
+        session = first.session
+        for server, name, expected in (
+            (listener, "a.example", True),
+            (listener, "b.example", False),
+            (second, "a.example", False),
+        ):
+            _, again = shake_hands(server, client, name, session)
+            assert again.session_reused is expected
+
+
 def test_client_certificate_is_required_where_a_ca_is_given(tmp_path: Path) -> None:
     """Without one there is no connection, unless it is optional."""
     pair = make_certificate(tmp_path)
@@ -173,7 +187,28 @@ def test_application_protocol_is_agreed_on(tmp_path: Path) -> None:
     client = anyone()
     client.set_alpn_protocols(["http/1.1", "pop3"])
     ours, _ = shake_hands(server, client, "b.example")
-    assert ours.selected_alpn_protocol() == "pop3"
+    assert ours.alpn == "pop3"
+
+
+def test_who_speaks_other_protocols_only_is_refused(tmp_path: Path) -> None:
+    """By the alert of RFC 7301 §3.2; who says nothing of protocols is welcome."""
+    cert, key = make_certificate(tmp_path)
+    server = server_context([(str(cert), str(key))], alpn=["pop3"])
+    client = anyone()
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        shake_hands(server, client)
+    ours, _ = shake_hands(server, anyone())
+    assert ours.alpn is None
+    shake_hands(context_of((cert, key)), client)  # a server without a word of its own
+
+
+def test_ciphers_have_forward_secrecy_and_authenticate(tmp_path: Path) -> None:
+    """All of them; TLS 1.3 has no others."""
+    context = context_of(make_certificate(tmp_path))
+    for cipher in context.get_ciphers():
+        assert cipher["aead"], cipher["name"]
+        assert cipher["kea"] in {"kx-ecdhe", "kx-any"}, cipher["name"]
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
@@ -213,20 +248,6 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
         context_of(pair, client_ca=str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match="no certificate is given"):
         server_context([])
-
-
-def test_replaced_files_are_noticed(tmp_path: Path) -> None:
-    """A renewed certificate is another file, a touched or missing one counts too."""
-    cert, key = make_certificate(tmp_path)
-    files = CertificateFiles([str(cert), str(key)])
-    assert not files.changed()
-    fresh = tmp_path / "fresh"
-    fresh.write_bytes(cert.read_bytes())
-    fresh.replace(cert)
-    assert files.changed()
-    key.unlink()
-    assert CertificateFiles([str(cert)]).changed() is False
-    assert files.changed()
 
 
 def test_name_choice_works_in_a_patched_process(tmp_path: Path) -> None:

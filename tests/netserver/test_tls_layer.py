@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netserver.connection import Connection
-from netserver.errors import ConnectionLost
+from netserver.connection import TLS_HANDSHAKE_SECONDS, Connection
+from netserver.errors import ConnectionLost, IdleTimeout
 from netserver.tls import server_context
 from netserver.tls_layer import TLSLayer
 from netserver.waiting import Waiter
@@ -256,6 +257,51 @@ def test_an_aborted_connection_does_not_say_the_end(
     connection.abort()
     client.step()
     assert (bytes(client.heard), client.ended) == (b"+OK message follows\r\n", False)
+
+
+def test_the_last_flight_goes_with_the_first_words(connect: Maker, context: ssl.SSLContext) -> None:
+    """Alone it would hold them up until the client's delayed acknowledgement: 40 ms a login."""
+    connection, client = connect()
+    connection.start_tls(context)
+    client.far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.far.recv(1, socket.MSG_PEEK)  # TLS 1.3: the ticket waits
+    connection.write(b"+OK hello\r\n")
+    connection.flush()
+    client.step()
+    assert bytes(client.heard) == b"+OK hello\r\n"
+
+
+class Slow(Client):
+    """Sends an octet of its ClientHello whenever it is asked, until the time is over."""
+
+    def readable(self, connection: Connection) -> None:
+        """Send one; the deadline must not move."""
+        self.deadlines.add(connection.deadline)
+        if len(self.deadlines) > 1 or self.count == 200:
+            raise IdleTimeout
+        self.count += 1
+        if not self.unsent:
+            self.step()
+        self.far.send(self.unsent[:1])
+        self.unsent = self.unsent[1:]
+
+    count = 0
+    deadlines: set[float] = set()  # noqa: RUF012 - of one test
+
+
+def test_slow_handshakes_have_one_deadline(context: ssl.SSLContext) -> None:
+    """An octet now and then does not prolong the 10 seconds."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    client = Slow(far)
+    connection = Connection(near, near.getpeername(), NOBODY, client, NOBODY)
+    with pytest.raises(IdleTimeout):
+        connection.start_tls(context)
+    assert (client.count, len(client.deadlines)) == (200, 1)
+    assert client.deadlines.pop() - time.monotonic() <= TLS_HANDSHAKE_SECONDS
+    connection.close()
+    far.close()
 
 
 # -- alone ----------------------------------------------------------------------------------------
