@@ -15,7 +15,7 @@ from pop3 import state
 from pop3.errors import PermanentFailure, TemporaryFailure
 
 if TYPE_CHECKING:
-    from pop3.auth.chain import Identity
+    from pop3.auth.backend import Identity
     from pop3.server import POP3Server
     from pop3.session import Session
 
