@@ -68,8 +68,10 @@ class ChildLife(Sealed, Hooks):
         missing = sandbox.unavailable()
         if self.personality.name == "single":
             missing = "the personality single must be able to start programs"
-        elif missing is None and self.reach() is None:
+        elif missing is None and (reach := self.reach()) is None:
             missing = "what this server class needs of the file system is not known"
+        elif missing is None and self.settings.chroot is None and reach.has_everything:
+            missing = "all files are in reach, as mail, users or state lie directly in /"
         if missing is None:
             return
         if self.settings.sandbox == "require":

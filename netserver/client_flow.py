@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from netserver.access_files import RunBlocking
+    from netserver.certificates import Facts
     from netserver.connection import Connection
     from netserver.endpoints import ListenSpec
     from netserver.listeners import Listener
@@ -179,6 +180,11 @@ class ClientFlow(Hooks, ABC):
     def refresh_certificates(self) -> bool:
         """Take over certificates that were replaced; True if those who serve have the old ones."""
         return self._tls.refresh(self.log, time.monotonic())
+
+    @final
+    def certificate_facts(self) -> tuple[Facts, ...]:
+        """Return what the certificates say that this process knows of, each file once."""
+        return self._tls.facts()
 
     @final
     def trusted_by(self, peer: Address, run_blocking: RunBlocking) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -17,3 +18,17 @@ class Reach:
         return Reach(
             self.read + other.read, self.write + other.write, self.network or other.network
         )
+
+    @property
+    def has_everything(self) -> bool:
+        """Whether no file is out of reach."""
+        return any(os.path.realpath(path) == "/" for path in (*self.read, *self.write))
+
+
+def around(path: str) -> str:
+    """Return the directory of a file, as a new file may take its name; for one in "/" only itself.
+
+    That directory would be all there is.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    return path if os.path.realpath(directory) == "/" else directory

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netserver import sandbox
-from netserver.reach import Reach
+from netserver.reach import Reach, around
 
 ROOT = Path(__file__).parents[2]
 ENTER = """
@@ -115,3 +115,26 @@ def test_reaches_add_up() -> None:
     both = Reach(read=("/a",)) | Reach(write=("/b",), network=True)
     assert both == Reach(read=("/a",), write=("/b",), network=True)
     assert os.path.isabs(both.read[0])
+
+
+def test_the_root_on_the_module_path_opens_nothing(place: Path) -> None:
+    """Python started in "/" may have that on its path; files stay out of reach all the same."""
+    code = ENTER.replace("assert", "sys.path.insert(0, '/')\nassert", 1)
+    code = code.format(reach=repr(Reach()), action=f"open({str(place / 'out' / 'file')!r})")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.stdout.startswith("refused"), done.stderr
+
+
+def test_a_file_in_the_root_puts_nothing_else_in_reach() -> None:
+    """Around a file is its directory, but not where that is everything; and everything is told."""
+    assert around("/etc/pop3-server/users") == "/etc/pop3-server"
+    assert around("/users") == "/users"
+    assert not Reach(read=("/etc",)).has_everything
+    assert Reach(write=("/tmp/..",)).has_everything
