@@ -17,12 +17,13 @@ from pop3.auth import bans, penalty
 from pop3.auth.acquainted import Acquainted, LoginTimes
 from pop3.auth.ban_command import argv_of
 from pop3.auth.bans import BanTable, network_name
-from pop3.auth.penalty import PenaltyTable
+from pop3.auth.penalty import PenaltyTable, network_key
 from pop3.auth.table_file import shared_memory
 from pop3.errors import LoginDelay
 
 if TYPE_CHECKING:
     from netserver.connection import Connection
+    from netserver.endpoints import Address
     from pop3.auth.secret import Secret
     from pop3.server import POP3Server
     from pop3.settings import POP3Settings
@@ -82,7 +83,7 @@ class Guard:
         penalties = self.penalties
         if penalties.is_calm:
             return 0.0
-        key = penalties.address_key(connection.peer.host)
+        key = self._address_key(connection.peer)
         due = penalties.delay_for(key, user)
         if not due or self._acquainted.has(key, user) or not self._key(connection):
             return 0.0
@@ -106,7 +107,7 @@ class Guard:
 
         With `forget` the failures of the user, and half of the address's, are forgotten.
         """
-        key = self.penalties.address_key(connection.peer.host)
+        key = self._address_key(connection.peer)
         if key:
             if forget:
                 self.penalties.succeeded(key, user)
@@ -123,8 +124,13 @@ class Guard:
 
     def _key(self, connection: "Connection") -> bytes:
         """Return what failures are counted under; b"" for whom nothing is counted."""
-        key = self.penalties.address_key(connection.peer.host)
+        key = self._address_key(connection.peer)
         return b"" if key and self._trusted(connection) else key
+
+    def _address_key(self, peer: "Address") -> bytes:
+        if self._exempt:
+            return self.penalties.address_key(peer.host)
+        return peer.network_key() or network_key(peer.host)  # the first is three times as quick
 
     def _ban(self, connection: "Connection", failures: int) -> None:
         peer = connection.peer

@@ -235,10 +235,12 @@ class LDAP(Backend):
             for one in values.get((explicit or attribute).lower(), [])
         ]
         same = [one for one in found if one.casefold() == wanted.casefold()]
-        if explicit is not None and not same:
+        if not same and (found or explicit is not None):
+            # it overlooks blanks as well: one entry must be one user, however he is typed
             if len(found) != 1:
-                raise ValueError(f"{explicit}: {len(found)} values, none is the login name")
-            return found[0]
+                compared = explicit or attribute
+                raise ValueError(f"{compared}: {len(found)} values, none is the login name")
+            same = found
         name = same[0] if same else wanted.lower()
         domain = f"@{login.domain}" if wanted != login.user and login.domain else ""
         return name + domain

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from netserver.errors import ConfigError
-from netserver.reach import Reach
+from netserver.reach import Reach, around
 from pop3.auth import schemes
 from pop3.auth.backend import Backend, Identity, Setup, identity_of, is_right
 from pop3.auth.names import LoginName
@@ -29,7 +29,7 @@ class PasswdFile(Backend):
 
     def reach(self) -> Reach:
         """Need the directory, since a new file may take the name."""
-        return Reach(read=(os.path.dirname(self._file.path),))
+        return Reach(read=(around(self._file.path),))
 
     def check(self) -> None:
         """Read the file."""

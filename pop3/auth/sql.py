@@ -77,7 +77,9 @@ class SQL(Backend):
             values = [value for key, value in url.query.items() if key.startswith("ssl")]
             files = [value for value in values if isinstance(value, str) and value[:1] == "/"]
             return Reach(read=(os.path.expanduser("~/.postgresql"), *files), network=True)
-        return Reach(write=(os.path.dirname(os.path.abspath(url.database or "")),))
+        if url.database in (None, "", ":memory:"):
+            return Reach()
+        return Reach(write=(os.path.dirname(os.path.abspath(url.database)),))
 
     def check(self) -> None:
         """Read the FILE, load the driver, look at the query; a database that is down may come."""

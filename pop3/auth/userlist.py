@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from netserver.errors import ConfigError
-from netserver.reach import Reach
+from netserver.reach import Reach, around
 from pop3 import paths
 from pop3.auth import schemes
 from pop3.auth.backend import Backend, Identity, Setup, identity_of, is_right
@@ -45,7 +45,7 @@ class UserList(Backend):
 
     def reach(self) -> Reach:
         """Need the directory that all lists lie in."""
-        return Reach(read=(self._root if self._fields else os.path.dirname(self._pattern),))
+        return Reach(read=(self._root if self._fields else around(self._pattern),))
 
     def check(self) -> None:
         """Read the lists that are there now. ConfigError for the first mistake."""

@@ -17,6 +17,7 @@ programs=(
     slapd:slapd
     ldapadd:ldap-utils
     haproxy:haproxy
+    fail2ban-regex:fail2ban
     chromium:chromium
     chromedriver:chromium-driver
 )

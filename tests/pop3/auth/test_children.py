@@ -193,6 +193,7 @@ def test_whoever_gave_up_costs_no_hash(
         json.dumps([0, "steal", None, ""]).encode(),
         json.dumps([0, "verify", ["a", "b"], ""]).encode(),
         json.dumps([0, "verify", None, 5]).encode(),
+        b"[" * children.MAX_FRAME,
     ],
 )
 def test_nonsense_is_closed_without_an_answer(pool: Callable[..., Pool], frame: bytes) -> None:
@@ -219,6 +220,23 @@ def test_what_comes_without_a_socket_does_no_harm(pool: Callable[..., Pool]) -> 
     with one.answering(3):
         assert one.chain.authenticate(JOE, Secret(RIGHT), Pools())
     assert one.taken == 3
+
+
+def test_programs_of_a_backend_do_not_get_the_way_back(
+    pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PAM modules start programs: the descriptor for the answer is closed in these."""
+    one = pool()
+    inheritable = []
+
+    def look(descriptor: int, frame: bytes) -> None:
+        del frame
+        inheritable.append(os.get_inheritable(descriptor))
+
+    monkeypatch.setattr(one.children, "_reply", look)
+    with one.answering(), pytest.raises(TemporaryFailure):
+        one.chain.authenticate(JOE, Secret(RIGHT), Pools())
+    assert inheritable == [False]
 
 
 def test_the_longest_question_fits() -> None:

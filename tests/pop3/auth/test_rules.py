@@ -65,6 +65,15 @@ def test_nobody_falls_through_to_the_main_chain(chain: AuthChain) -> None:
     assert chain.lookup(name("only@one.org"), Pools()) is None
 
 
+def test_a_rule_is_not_evaded_by_another_spelling(chain: AuthChain) -> None:
+    """A backend that finds `boss` for BOSS lets nobody past the rule for boss."""
+    assert not chain.may_find(name("BOSS"), "boss")
+    assert not chain.may_find(name("ann"), "ann@one.org")
+    assert not chain.may_find(name("ann@one.org"), "joe@one.org")
+    for login, user in (("boss", "boss"), ("JOE", "joe"), ("boss", "joe"), ("late@one.org",) * 2):
+        assert chain.may_find(name(login), user)
+
+
 def test_an_override_can_open_the_chain(tmp_path: Path) -> None:
     """`any` for one domain counts like `any` for all: nothing may be deletable."""
     (tmp_path / "users").write_text("")
