@@ -39,7 +39,9 @@ def own_files() -> Iterator[Path]:
     if listed.returncode != 0:
         pytest.skip(f"not in a git checkout: {listed.stderr.strip()}")
     for name in listed.stdout.split("\0"):
-        if name and not name.startswith(MAIL) and (ROOT / name).is_file():
+        if name.startswith(MAIL) or name.endswith(".png"):  # a picture's octets spell anything
+            continue
+        if name and (ROOT / name).is_file():
             yield ROOT / name
 
 

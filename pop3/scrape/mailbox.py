@@ -160,6 +160,7 @@ def notice(spec: Spec, problem: str, page: Page | None, now: float) -> Row:
 def fetch_later(spec: Spec, user: walk.User, row: Row, fetcher: Fetcher, now: float) -> bytes:
     """Get an item that was listed without its octets. Raises ScrapeError, SiteChanged."""
     entry = from_json(spec, row)
+    spec = replace(spec, size=row.octets)  # as it was listed: the spec may say another by now
     try:
         item = walk.read_item(spec, user, fetcher, entry)
         refused = bool(item.missing)

@@ -137,10 +137,10 @@ def padded(made: Draft, size: int) -> bytes:
             text="",
         )
     ).removesuffix(b"\r\n")
+    head = head.replace(_TRANSFER, b"\r\nContent-Transfer-Encoding: quoted-printable\r\n")
     if len(head) > size - 2:  # letters that are long when encoded
         subject = made.subject[: _LONGEST_SUBJECT // 4]
         return padded(Draft("unknown@localhost", subject, made.date, made.message_id), size)
-    head = head.replace(_TRANSFER, b"\r\nContent-Transfer-Encoding: quoted-printable\r\n")
     text = re.sub(r"\r\n?", "\n", made.text or "").rstrip("\n") + "\n"
     text = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
     lines = quopri.encodestring(text[:size].encode()).replace(b"\n", b"\r\n")

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from netserver.errors import ConfigError
@@ -140,7 +141,11 @@ class Report:
         for step in look.steps:
             bad = not 200 <= step.status < 400  # noqa: PLR2004 - HTTP
             target = "" if step.page is None else step.page.headers.get("location", "")
-            note = _safe(without_secrets(f"-> {target}" if target else step.note))
+            note = _safe(
+                without_secrets(
+                    f"-> {target}" if target else step.note.removeprefix(f"{step.request.url}: ")
+                )
+            )
             self.line(
                 f"  {step.status or '---'}  {step.seconds:6.2f} s  {step.octets:>9,}  "
                 f"{step.request.method} {_url(step.request.url)}  {note}".rstrip(),
@@ -209,15 +214,17 @@ def _short(text: str) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pop3.scrape import preview_memory  # noqa: PLC0415 - see run
+    from pop3.scrape import preview, preview_html, preview_memory  # noqa: PLC0415 - see run
     from pop3.scrape.preview_server import PreviewServer, endpoint  # noqa: PLC0415 - see run
 
     if options.save:
         raise ConfigError("--save: not with --serve")
     sessions = _sessions(options) if options.pages else preview_memory.Memory().session
     with PreviewServer(*endpoint(options.serve)) as server:
+        server.show(preview_html.files(preview.Look(options.spec, options.user), 0))
         print(f"look at {server.url}  (Ctrl-C ends it)", flush=True)
-        watch(options, sessions, server.show)
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            watch(options, sessions, server.show)
     return 0
 
 

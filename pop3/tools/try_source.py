@@ -6,8 +6,6 @@ asked for a password, nothing is deleted, and what it would keep is thrown away.
 
 import argparse
 import io
-import os
-import pwd
 import re
 import socket
 import sys
@@ -16,22 +14,21 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import default
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netserver import boot
 from netserver.errors import ConfigError
-from netserver.options import Settings, load, option
 from pop3.tools.talk import Dialogue, DialogueError, Reply, octets, printable
+from pop3.tools.try_trial import Trial
+from pop3.tools.try_trial import server as trial_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from pop3.message import Listing, Message
     from pop3.server import POP3Server
 
 _VALID_UID = re.compile(rb"[\x21-\x7e]{1,70}")
@@ -83,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.as_login:
             state = stack.enter_context(tempfile.TemporaryDirectory(prefix="pop3-try-"))
             more += ["--state", f"sqlite:///{state}/state.sqlite"]
-        trial = _Trial()
-        server = stack.enter_context(_server(more, trial, as_login=options.as_login))
+        trial = Trial()
+        server = stack.enter_context(trial_server(more, trial, as_login=options.as_login))
         secret = _password(options, user) if server.authenticates_upstream else "-"
         try:
             return _show(server, trial, user, secret, options)
@@ -101,141 +98,6 @@ def _password(options: argparse.Namespace, user: str) -> str:
         return getpass(f"password of {user}: ")
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"--password-file: {error}") from None
-
-
-# -- the source --------------------------------------------------------------------------------
-
-
-@dataclass
-class _Trial:
-    """What the source did in the dialogue: its own ids, and the seconds its methods took."""
-
-    uids: list[bytes] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timing(self, what: str) -> "Iterator[None]":
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[what] = time.perf_counter() - began
-
-
-@dataclass(frozen=True)
-class _Source(Settings):
-    source: str = option("maildir", help="")
-
-
-def _server(arguments: list[str], trial: _Trial, *, as_login: bool) -> "POP3Server[Any]":
-    """Return the source's server, changed in what a trial must not do. Raises ConfigError."""
-    from pop3.sources import SOURCES  # noqa: PLC0415 - with all the server
-
-    read = {"prog": "pop3-server", "argv": arguments, "environ": os.environ}
-    name = load(_Source, **read, ignore_unknown=True).settings.source  # type: ignore[arg-type]
-    found: type[POP3Server[Any]] = boot.resolve(name, SOURCES, "pop3.sources")
-    loaded = load(
-        found.settings_class,
-        prog="pop3-server",
-        argv=arguments,
-        environ=os.environ,
-        defaults=found.default_values(),
-    )
-    settings = replace(
-        loaded.settings,
-        auth=("any",),
-        auth_for=(),
-        delete="ignore",
-        expire=None,
-        login_delay=0.0,
-        plaintext_auth="always",
-        sasl=None,
-        apop=False,
-        add_received=(),
-        user_log=(),
-        user_debug=(),
-        admin_listen=None,
-        chroot=None,
-        log_file=None,
-        log_level="warning",
-        sandbox="off",
-    )
-    return _trial_class(found, trial, loaded.settings, as_login=as_login)(settings, prog="pop3-try")
-
-
-def _trial_class(
-    found: "type[POP3Server[Any]]", trial: _Trial, settings: Any, *, as_login: bool
-) -> "type[POP3Server[Any]]":
-    from pop3.auth.chain import AuthChain  # noqa: PLC0415 - see _server
-    from pop3.message import Listing  # noqa: PLC0415 - same
-
-    class Tried(found):  # type: ignore[misc, valid-type] # the class is an argument
-        def _make_chain(self) -> AuthChain | None:
-            return None if self.authenticates_upstream else AuthChain([_trusting(settings)])
-
-        def lock_path(self, session: Any) -> Path | None:
-            return super().lock_path(session) if as_login else None
-
-        def open_box(self, session: Any) -> Any:
-            with trial.timing("open"):
-                return super().open_box(session)
-
-        def list_messages(self, session: Any) -> "Iterable[Message] | Listing":
-            with trial.timing("list"):
-                listed = super().list_messages(session)
-                messages = listed if isinstance(listed, Listing) else list(listed)
-            trial.uids = (
-                list(messages.uids)
-                if isinstance(messages, Listing)
-                else [octets(message.uid) for message in messages]
-            )
-            return messages
-
-        def commit(self, session: Any) -> None:
-            """Delete nothing."""
-
-    Tried.__name__ = found.__name__  # the state goes by it
-    Tried.__qualname__ = found.__qualname__
-    return Tried
-
-
-def _trusting(settings: Any) -> Any:
-    """Return a backend that lets in any user, with the home that --auth or the system knows."""
-    from pop3.auth.backend import Backend, Identity, Setup  # noqa: PLC0415 - see _server
-    from pop3.auth.chain import AuthChain  # noqa: PLC0415 - see _server
-    from pop3.errors import POP3Error  # noqa: PLC0415 - same
-
-    known: AuthChain | None = None
-    if settings.auth:
-        known = AuthChain.from_specs(
-            settings.auth, base_directory=os.getcwd(), overrides=settings.auth_for
-        )
-
-    class Trusting(Backend):
-        name = "any"
-        open_to_all = True
-
-        def __init__(self, argument: str, setup: Setup) -> None:
-            """Need nothing."""
-
-        def lookup(self, login: Any, run_blocking: Any) -> Identity:
-            try:
-                found = None if known is None else known.lookup(login, run_blocking)
-            except POP3Error:
-                found = None
-            if found is not None and found.home is not None:
-                return found
-            try:
-                entry = pwd.getpwnam(login.user)
-            except (KeyError, ValueError):
-                return found or Identity(login.user)
-            return Identity(login.user, entry.pw_uid, entry.pw_gid, entry.pw_dir)
-
-        def verify(self, login: Any, secret: Any, run_blocking: Any) -> Identity:
-            del secret
-            return self.lookup(login, run_blocking)
-
-    return Trusting("", Setup())
 
 
 # -- a login -----------------------------------------------------------------------------------
@@ -306,7 +168,7 @@ def _rows(dialogue: Dialogue) -> list[_Row]:
 
 def _show(
     server: "POP3Server[Any]",
-    trial: _Trial,
+    trial: Trial,
     user: str,
     secret: str,
     options: argparse.Namespace,
