@@ -195,3 +195,29 @@ def test_what_is_allowed_is_not_told(tmp_path: Path, text: str) -> None:
     home.mkdir(parents=True)
     (home / "x.py").write_text(text)
     assert list(violations(tmp_path)) == []
+
+
+def imported_by(*patterns: str) -> dict[str, set[str]]:
+    """Return what the modules of some files import, whenever it is."""
+    files = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    assert len(files) >= len(patterns)
+    return {
+        module_name(path, ROOT): {one.target.split(".")[0] for one in imports(parsed)}
+        for path in files
+        for parsed in [ast.parse(path.read_text())]
+    }
+
+
+def test_stored_mail_is_never_parsed() -> None:
+    """What serves mailboxes knows a header from a body, and nothing of what is in them."""
+    found = imported_by(
+        "pop3/sources/maildir*.py", "pop3/sources/mbox*.py", "pop3/commands*.py", "pop3/wire.py"
+    )
+    assert [name for name, targets in found.items() if targets & {"email", "mailbox"}] == []
+
+
+def test_nothing_is_left_to_the_module_random() -> None:
+    """Its state is copied by fork and can be foreseen; only how long a worker lives may be."""
+    found = imported_by("netserver/**/*.py", "pop3/**/*.py")
+    users = {name for name, targets in found.items() if "random" in targets}
+    assert users <= {"netserver.personalities.prefork"}

@@ -55,6 +55,7 @@ QUESTIONS = (
     Question("user", "Unix user that serves (empty: whoever starts it)?", "", "who serves"),
     Question("login", "First login name?", "anna", "first user who may log in"),
 )
+_PATHS = ("tls_cert", "tls_key")  # a server does not start where this program did
 _MAIL = {"maildir": "/srv/mail/{user}", "mbox": "/var/mail/{user}"}
 
 
@@ -151,7 +152,7 @@ def _answers(options: argparse.Namespace) -> tuple[Answers, str, bool]:
         directory=os.path.abspath(options.dir),
         unit=None if options.unit == "none" else os.path.abspath(options.unit),
         state=None if options.state is None else os.path.abspath(options.state),
-        **found,
+        **(found | {name: os.path.abspath(found[name]) for name in _PATHS if found[name]}),
     )
     _check_login(answers.login)
     return answers, *_password(options, answers.login)

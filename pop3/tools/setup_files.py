@@ -1,6 +1,7 @@
 """The files that pop3-setup writes."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -206,10 +207,18 @@ state: {_quoted(answers.state_url)}
 """
 
 
+def _word(text: str) -> str:
+    """Write a path as one word of a unit, where %, $, quotes and blanks mean something."""
+    for sign, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(sign, written)
+    return f'"{text}"' if re.search(r"[\s'\"\\]", text) else text
+
+
 def unit_text(answers: Answers) -> str:
     """Return the unit for systemd: the one in share/systemd with this server's command."""
     program = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "pop3-server")
-    command = f"{program} --no-default-config --config {answers.config} --log-file journald"
+    command = f"{_word(program)} --no-default-config --config {_word(answers.config)}"
+    command += " --log-file journald"
     lines = []
     try:
         template = TEMPLATE.read_text(encoding="utf-8")
@@ -219,7 +228,7 @@ def unit_text(answers: Answers) -> str:
         if line.startswith("ExecStart="):
             lines.append(f"ExecStart={command}")
         elif line.startswith("StateDirectory=") and answers.state is not None:
-            lines.append(f"ReadWritePaths={answers.state}")
+            lines.append(f"ReadWritePaths={_word(answers.state)}")
         elif not line.startswith("#") or lines:
             lines.append(line)
     return "# Made by pop3-setup.\n" + "\n".join(lines) + "\n"

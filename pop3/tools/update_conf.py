@@ -21,9 +21,11 @@ _HEAD = """\
 # Made by pop3-update-conf from {name}.
 # What could not be taken over stands here as "not converted", with the line of the old file.
 """
-_AUTH = """
-# Who may log in must be said here; from another machine a password needs TLS (tls-cert)
-# or "plaintext-auth: always".
+_TLS = """
+# From another machine a password needs TLS (tls-cert), or "plaintext-auth: always".
+"""
+_AUTH = """\
+# Who may log in must be said here.
 # auth: ["passwd-file:/etc/pop3-server/users"]
 """
 
@@ -111,7 +113,7 @@ def document(name: str, results: Sequence[Converted], found: PerlData) -> str:
         if one.note:
             parts.append(f"# {word}{one.note}\n")
     parts += [f"\n# not converted: code in line {code.line}\n" for code in found.code]
-    parts.append(_AUTH)
+    parts += [_TLS] if "auth" in written else [_TLS, _AUTH]
     return "".join(parts)
 
 
@@ -123,7 +125,8 @@ def report(name: str, results: Sequence[Converted], found: PerlData, out: TextIO
     ]
     for line, text in sorted(left):
         print(f"{name}:{line}: not converted: {text}", file=out)
-    print('note: say who may log in: set "auth" in the new file', file=out)
+    if "auth" not in {option for one in results for option, _ in one.options}:
+        print('note: say who may log in: set "auth" in the new file', file=out)
     return bool(left)
 
 

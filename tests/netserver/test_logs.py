@@ -194,6 +194,14 @@ def test_no_value_makes_a_second_line(
 
 
 @pytest.mark.parametrize("form", logs.FORMATS)
+def test_no_value_is_a_format(logged: Logged, form: str) -> None:
+    """What looks like a template is written as it came, in the event as well."""
+    text = "%s%n%(user)s{0}{value}${HOME}%"
+    (line,) = logged(form, text, value=text)
+    assert line.count(text) == 2
+
+
+@pytest.mark.parametrize("form", logs.FORMATS)
 def test_traceback_is_one_field_without_local_values(tmp_path: Path, form: str) -> None:
     """It tells where, but not what the variables held."""
     path = tmp_path / "log"

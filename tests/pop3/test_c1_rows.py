@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OPEN = {16, 19, 20, 21, 22, 29, 30, 31, 43, 44, 45, 46, 48, 49, 50, 52, 56, 58, 59}
+OPEN: set[int] = set()
 """Tested elsewhere, under other names, or not finished: to be named."""
 
 _ROW = re.compile(r"^\| ([0-9]+) \| (.+) \| (.+) \| (kept|improved|replaced) \|$", re.MULTILINE)

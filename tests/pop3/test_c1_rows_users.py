@@ -15,12 +15,13 @@ import pytest
 from netserver import access
 from pop3.auth import system
 from pop3.sources.maildir import MaildirSettings, POP3Maildir
-from pop3.tools import stats
+from pop3.tools import ctl, stats
 from tests.conftest import Start
 from tests.pop3.tools.test_stats import OLD
 from tests.support.logins import MD5, RIGHT, SHA512
 from tests.support.maildirs import PLAIN, make_maildir, stored_messages
-from tests.support.servers import ROOT, run_program, write_users
+from tests.support.processes import wait_until
+from tests.support.servers import ROOT, write_users
 
 LOGIN = b"USER anna\r\nPASS secret\r\n"
 REFUSED = b"-ERR [AUTH] authentication failed"
@@ -44,6 +45,7 @@ class Site:
             "auth": (f"passwd-file:{self.users}",),
             "state": f"sqlite:///{self.directory}/state/state.sqlite",
             "auth_failure_delay": 0.0,
+            "plaintext_auth": "always",
             "lock_wait": 0.0,
             "log_file": str(self.log),
         }
@@ -128,7 +130,11 @@ def test_c1_row_20_user_log(site: Site) -> None:
     said = LOGIN + b"STAT\r\nRETR 1\r\nQUIT\r\n"
     site.hear(said, user_log=("anna=brief",))
     brief = (site.logs / "anna.log").read_text()
-    assert [line.split()[2] for line in brief.splitlines()] == ["connect", "retrieved", "disconnect"]
+    assert [line.split()[2] for line in brief.splitlines()] == [
+        "connect",
+        "retrieved",
+        "disconnect",
+    ]
     site.hear(said, user_log=("anna=full",))
     full = (site.logs / "anna.log").read_text().removeprefix(brief)
     for command in ("STAT", '"RETR 1"', "QUIT"):
@@ -151,18 +157,24 @@ def test_c1_row_22_rights_of_user_logs(site: Site) -> None:
     assert stat.S_IMODE((site.logs / "anna.log").stat().st_mode) == 0o600
 
 
+PLUG_IN = """
+from pop3.auth import Backend, Identity
+class Own(Backend):
+    def __init__(self, argument, setup):
+        self.user = argument
+    def lookup(self, login, run_blocking):
+        return Identity(login.user) if login.user == self.user else None
+    def verify(self, login, secret, run_blocking):
+        return self.lookup(login, run_blocking)
+"""
+
+
 @pytest.mark.usefixtures("machine", "host_names")
-def test_c1_row_29_the_seven_kinds(site: Site) -> None:
+def test_c1_row_29_the_seven_kinds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each lets in whom it did; one user can have another than the rest."""
     (site.directory / "central").write_text(f"ann:{SHA512}:\n")
-    (site.directory / "own.py").write_text(
-        "from pop3.auth import Backend, Identity\n"
-        "class Own(Backend):\n"
-        "    def authenticate(self, login, secret, run_blocking):\n"
-        "        return Identity(login.full) if login.full == 'eve' else None\n"
-        "    def lookup(self, login, run_blocking):\n"
-        "        return None\n"
-    )
+    (site.directory / "row_29.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(site.directory)
     lists = site.lists()
     ways = ("joe", "joe@one.org", "joe@two.org", "ann")  # all from one.org
     expected = {
@@ -172,6 +184,7 @@ def test_c1_row_29_the_seven_kinds(site: Site) -> None:
         f"kind-4:{lists}": ["joe", "joe@one.org"],
         f"kind-5:{lists}": ["joe", "joe@one.org", "joe@two.org"],
         f"kind-6:{site.directory}/central": ["ann"],
+        "kind-7:row_29:Own:ann": ["ann"],
     }
     for kind, users in expected.items():
         heard = {user: site.login(user, (kind,), "192.0.2.1") for user in ways}
@@ -214,3 +227,69 @@ def test_c1_row_59_stats(site: Site, capsys: pytest.CaptureFixture[str]) -> None
     assert [users["anna"][key] for key in ("connects", "octets")] == [1, size]
     assert [users["ben"][key] for key in ("connects", "octets")] == [2, 1234]
     assert users["ben"]["first"] < users["ben"]["last"] < users["anna"]["first"]
+
+
+FULL = '''
+import errno
+import os
+
+from netserver import native
+from pop3.sources.maildir import POP3Maildir
+
+real = native.fork
+
+
+def fork():
+    if os.path.exists("full"):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    return real()
+
+
+class Full(POP3Maildir):
+    """The system has no room for another process while the file exists."""
+
+    def pre_loop_hook(self):
+        native.fork = fork
+'''
+
+
+def test_c1_row_56_no_process_can_be_made(start: Start, tmp_path: Path) -> None:
+    """The log says so with the reason, and when there is room clients are served again."""
+    (tmp_path / "row_56.py").write_text(FULL)
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    own = ["--maildir", f"{tmp_path}/mail/{{user}}"]
+    server = start(personality="fork", source="row_56:Full", env=path, options=own)
+    (tmp_path / "full").touch()
+    with server.connect(greeted=False) as client:
+        assert client.ended()
+    server.wait_for_log("fork failed")
+    [line] = [line for line in server.log_text().splitlines() if "fork failed" in line]
+    found = json.loads(line)
+    assert (found["level"], found["error"]) == ("error", "Resource temporarily unavailable")
+    (tmp_path / "full").unlink()
+    with server.session() as wire:
+        wire.quit()
+
+
+def test_c1_row_58_control(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words of mpopdctl, with -f for the configuration and -p for the port."""
+    config = tmp_path / "server.yaml"
+    config.write_text(f"pid-file: {tmp_path}/pid\ncontrol-socket: {tmp_path}/ctl\n")
+    options = ["--config", str(config), "--control-socket", f"{tmp_path}/ctl"]
+    server = start(personality="fork", options=options)
+    port = str(server.port)
+    wait_until((tmp_path / "ctl").exists, 10, "the control socket")
+    for where, told in (
+        (["--control-socket", f"{tmp_path}/ctl"], "reloaded\n"),
+        (["-p", port], ""),
+    ):
+        assert ctl.main([*where, "refresh"]) == 0
+        assert capsys.readouterr().out.startswith(told)
+    assert ctl.main(["-f", str(config), "stop"]) == 0
+    assert server.wait_for_exit() == 0
+    assert ctl.main(["-f", str(config), "stop"]) == 1
+    assert capsys.readouterr().err.endswith(": no server is running\n")
+    for word in ("start", "restart", "config"):
+        assert ctl.parser().parse_args(["-e", word]).command == word

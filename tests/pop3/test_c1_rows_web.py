@@ -57,7 +57,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
 
 def test_c1_row_43_search_terms_are_the_user(web: Web) -> None:
-    """":" between fields and "+" for a blank, or by names; any password."""
+    """With ":" between fields and "+" for a blank, or by names; any password."""
     assert web.uids("c%2B%2B+expert:5:New+York") == ALL
     sent = next(one.form for one in web.site.asked if one.form)
     assert [sent[name] for name in ("txtSkill", "selMiles", "txtPlace")] == [
@@ -107,8 +107,10 @@ def test_c1_row_48_pages_are_fetched_at_need(web: Web) -> None:
     text = OLD_SITE + "size: padded 2000\n"
     assert web.hear(b"STAT\r\n", text=text)[1] == b"+OK 3 6000"
     assert (web.asked("list"), web.asked("job")) == (2, 0)
-    web.hear(b"RETR 2\r\nTOP 2 0\r\n", text=text)
-    assert (web.asked("list"), web.asked("job")) == (2, 1)
+    assert web.hear(b"STAT\r\n", text=text)[1] == b"+OK 3 6000"
+    assert (web.asked("list"), web.asked("job")) == (2, 0)
+    web.hear(b"RETR 2\r\nTOP 2 0\r\nRETR 2\r\n", "cobol", text=text)
+    assert (web.asked("list"), web.asked("job")) == (4, 1)
 
 
 def test_c1_row_49_cookies_refresh_and_no_way_inside(web: Web) -> None:
@@ -141,6 +143,6 @@ def test_c1_row_52_a_look_at_a_site_and_at_a_source(web: Web) -> None:
     assert all(f"  {uid.decode()}" in done.stdout for uid in ALL)
     assert "| Subject: Perl Programmer & Friend" in done.stdout
     words = ("--no-default-config", "--auth", "any", "--scrape", str(spec), USER)
-    done = run_program("pop3-try", "source", "webscrape", *words, home=web.directory)
+    done = run_program("pop3-try", "source", "--source", "webscrape", *words, home=web.directory)
     assert done.returncode == 0, done.stderr
     assert all(uid.decode() in done.stdout for uid in ALL)

@@ -87,6 +87,20 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not list(tmp_path.rglob("*.new"))
 
 
+def test_paths_mean_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate named from here is found from anywhere; a unit takes a path with blanks."""
+    monkeypatch.chdir(tmp_path)
+    certificate, key = make_certificate(tmp_path)
+    flags = arguments(tmp_path, "--tls-cert", certificate.name, "--tls-key", key.name)
+    assert setup.main([*flags, "--dir", "odd 100% dir", "--state", "odd state"]) == 0
+    config = (tmp_path / "odd 100% dir/server.yaml").read_text()
+    assert f'tls-cert: ["{certificate}"]' in config
+    assert f'tls-key: ["{key}"]' in config
+    unit = (tmp_path / "pop3-server.service").read_text()
+    assert f'--config "{tmp_path}/odd 100%% dir/server.yaml" --log-file' in unit
+    assert f'ReadWritePaths="{tmp_path}/odd state"\n' in unit
+
+
 def test_the_users_file_is_private(tmp_path: Path) -> None:
     """The password is there as a hash, and only its owner can read the file."""
     assert setup.main(arguments(tmp_path, "--login", "anna@example.org")) == 0

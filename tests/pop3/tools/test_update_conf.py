@@ -14,9 +14,30 @@ from hypothesis import strategies as st
 from pop3.tools import update_conf
 from pop3.tools.old_keys import RULES, convert
 from pop3.tools.perl_data import PerlDataError, read
+from tests.support.logins import SHA512
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "tests/data/mail-pop3"
+OLD = """\
+$port = 1110;
+$timeout = 600;
+$mail_spool_dir = '@/spool';
+$auth_type = 6;
+$userlist = '@/userlist';
+$user_auth{'ben'} = 6;
+$use_pam = 0;
+$reject_bogus_user = 1;
+$greeting = 'Mail of example.org';
+$addreceived{'anna'} = 1;
+$receivedfrom = 'mail.example.org';
+%user_log = ('anna', 2, 'ben', 1);
+$user_log_dir = '@/logs';
+%user_debug = ('carl', 1);
+$message_start = '^BEGIN';
+$message_end = '^END';
+$allow_non_fqdn = 0;
+1;
+"""
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -59,23 +80,20 @@ def test_values_and_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "max-servers": 10,
         "timeout": 700,
         "pid-file": "/run/mpopd.pid",
+        "greeting": "Mail for Anna's friends",
         "source": "mbox",
         "mbox": "/var/spool/mail/{user}",
         "lock-wait": 5,
         "trusted-file": "/etc/mpopd_trusted",
         "access-file": "/etc/mpopd_allow_deny",
+        "user-log": ["anna=full", "ben=brief"],
         "reverse-lookup": "off",
         "log-level": "debug",
         "log-file": "/var/log/mpopd.log",
     }
     report = capsys.readouterr().err
     left = re.findall(rf"^{re.escape(old)}:(\d+): not converted: (\w+): .", report, re.MULTILINE)
-    assert left == [
-        ("8", "greeting"),
-        ("18", "user_log"),
-        ("20", "user_check"),
-        ("25", "mailbox_args"),
-    ]
+    assert left == [("20", "user_check"), ("25", "mailbox_args")]
     assert text.count("\n# not converted: ") == len(left)
 
 
@@ -132,19 +150,117 @@ def test_nothing_is_evaluated(tmp_path: Path) -> None:
         "mail_spool_dir => '/a/{b'",
         'debug_log => "/a\\nauth: any"',
         "mailbox_class => 'My::Folder'",
-        "message_start => '^Subject'",
+        "message_start => '^Sub(ject'",
+        "message_start => '.*'",
+        "message_end => '^Subject'",
+        "message_start => '^From ', message_end => '^end'",
+        "greeting => '<a@b>'",
+        "greeting => ['a']",
+        "addreceived => { '' => 1 }",
+        "addreceived => 1",
+        "user_log => { anna => 3 }",
+        "user_log => [1]",
+        "receivedfrom => 'my host'",
         "auth_type => 3",
+        "auth_type => 6",
+        "auth_type => 7",
+        "auth_type => 8",
+        "auth_type => 1, use_pam => 1, mpopd_pam_service => '../x'",
+        "auth_type => 4, host_mail_path => 'vmail'",
+        "auth_type => 4, host_mail_path => '/v{x}'",
+        "user_auth => { '*' => 1 }",
+        "user_auth => { 'a=b' => 1 }",
+        "user_auth => { anna => 4 }",
+        "use_pam => 1",
+        "host_mail_path => '/vmail'",
         '"a\\nb" => 1',
     ],
 )
 def test_a_value_that_does_not_suit_is_named(pair: str) -> None:
     """It is left to a hand and never written as an option."""
     data = read(f"{{ {pair} }}".encode())
-    [(key, item)] = data.items.items()
-    one = convert(key, item, data)
+    key = "message_end" if "message_end" in data.items else next(iter(data.items))
+    one = convert(key, data.items[key], data)
     assert one.by_hand
     assert one.options == ()
     assert yaml.safe_load(update_conf.document("old", [one], data)) is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "made"),
+    [
+        ("greeting => 'hello'", {"greeting": "hello"}),
+        ("reject_bogus_user => 1", {"reject-bogus-user": True}),
+        ("reject_bogus_user => 0, user_debug => {}, addreceived => { a => 0 }, user_log => {}", {}),
+        ("addreceived => { anna => 1, ben => 0, carl => 1 }", {"add-received": ["anna", "carl"]}),
+        ("receivedfrom => 'mail.example.org'", {"received-from": "mail.example.org"}),
+        (
+            "user_log => { 'Anna@Example.org' => 2, ben => 1, c => 0 }, user_log_dir => '/l'",
+            {"user-log": ["Anna@Example.org=full", "ben=brief"], "user-log-dir": "/l"},
+        ),
+        ("user_debug => { anna => 1 }", {"user-debug": ["anna"]}),
+        ("mailgroup => 'mail'", {"mailgroup": "mail"}),
+        ("mailgroup => 'mail', use_maildir => 1", {"source": "maildir"}),
+        (
+            "message_start => '^BEGIN [0-9]', message_end => '^END$'",
+            {"mbox-format": "custom", "message-start": "^BEGIN [0-9]", "message-end": "^END$"},
+        ),
+        ("retry_on_lock => 4, allow_non_fqdn => 0", {"lock-wait": 4, "reverse-lookup": "double"}),
+        ("auth_type => 1, use_pam => 0, mpopd_pam_service => 'x'", {"auth": ["kind-1"]}),
+        (
+            "auth_type => 1, use_pam => 1, mpopd_pam_service => 'pop'",
+            {"auth": ["kind-1:?pam=pop"]},
+        ),
+        ("auth_type => 6, userlist => '/etc/users'", {"auth": ["kind-6:/etc/users"]}),
+        (
+            "auth_type => 1, user_auth => { anna => 6, ben => 1 }, userlist => '/etc/users'",
+            {"auth": ["kind-1"], "auth-for": ["anna=kind-6:/etc/users", "ben=kind-1"]},
+        ),
+        ("fork_alert => '/x', passsecret => 1, md5_no_pam => 1, shadow => 1", {}),
+    ],
+)
+def test_keys_become_options(pairs: str, made: dict[str, object]) -> None:
+    """By the exact names, and nothing is left to a hand."""
+    data = read(f"{{ {pairs} }}".encode())
+    results = [convert(key, item, data) for key, item in data.items.items()]
+    assert [one.key for one in results if one.by_hand] == []
+    assert (yaml.safe_load(update_conf.document("old", results, data)) or {}) == made
+
+
+@pytest.mark.parametrize("kind", "2345")
+def test_lists_of_virtual_domains(kind: str) -> None:
+    """They become a pattern; only where the mail is must be said by hand."""
+    pam = "use_pam => 1," if kind in "23" else ""
+    data = read(
+        f"{{ auth_type => {kind}, host_mail_path => '/v/', userlist => 'ul', {pam} }}".encode()
+    )
+    results = [convert(key, item, data) for key, item in data.items.items()]
+    assert [one.key for one in results if one.by_hand] == ["host_mail_path"]
+    query = "?pam=mpopd" if pam else ""
+    made = yaml.safe_load(update_conf.document("old", results, data))
+    assert made == {"auth": [f"kind-{kind}:/v/{{initial}}/{{domain}}/ul{query}"]}
+
+
+def test_what_single_users_had_is_taken_over(tmp_path: Path) -> None:
+    """With nothing added, a server takes the file and serves by it."""
+    (tmp_path / "userlist").write_text(f"anna:{SHA512}:\n")
+    (tmp_path / "spool").mkdir()
+    old, new = tmp_path / "old.conf", tmp_path / "new.yaml"
+    old.write_text(OLD.replace("@", str(tmp_path)))
+    done = run("pop3-update-conf", old, "-o", new)
+    assert (done.returncode, done.stderr) == (0, "")
+    state = ("--state", f"sqlite:///{tmp_path}/state")
+    checked = run("pop3-server", "-c", new, "--no-default-config", *state, "--check-config")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    shown = run("pop3-server", "-c", new, "--no-default-config", *state, "--print-config")
+    for line in (
+        "add-received: [anna]",
+        "user-log: [anna=full, ben=brief]",
+        "user-debug: [carl]",
+        f"auth: ['kind-6:{tmp_path}/userlist']",
+        "reject-bogus-user: true",
+    ):
+        assert line.replace("'", "") in shown.stdout.replace("'", "").replace('"', ""), line
 
 
 def test_two_keys_for_one_option() -> None:
