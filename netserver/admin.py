@@ -10,7 +10,7 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from netserver import admin_http, native
 from netserver.admin_commands import Commands, Refused
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from netserver.scoreboard import Row
     from netserver.server import NetServer
 
-MOST_CLIENTS = 8
-# seconds for which a client may say nothing, or take nothing
+MOST_CLIENTS = 8  # on the control socket, and as many over HTTP
+# seconds for which a client may say nothing, or take nothing; over HTTP: for all of it
 PATIENCE = 10.0
 # seconds between two looks at the place, and until another try to get it
 TURN = 0.5
@@ -140,8 +140,11 @@ class Admin:
     def _turn(self, now: float) -> None:
         signals = self._server.signals
         reads: list[Any] = [signals.fileno()]
-        if len(self._clients) < MOST_CLIENTS:
-            reads += [one for one in (self._listener, self._web) if one is not None]
+        for listener, kind in ((self._listener, _Control), (self._web, _Web)):
+            # apart: whoever may look must not keep those out who may give orders
+            here = sum(isinstance(client, kind) for client in self._clients)
+            if listener is not None and here < MOST_CLIENTS:
+                reads.append(listener)
         reads += [client.socket for client in self._clients if not client.out]
         writes = [client.socket for client in self._clients if client.out]
         wait = TURN if self._end == float("inf") else LAST_LOOK / 3
@@ -149,8 +152,9 @@ class Admin:
         self._orders.look()
         for client in list(self._clients):
             if client.socket in ready or client.socket in writable:
-                client.until = now + wait + PATIENCE
-                alive = client.go_on()
+                if client.may_take_long:
+                    client.until = now + wait + PATIENCE
+                alive = client.go_on() and now < client.until
             else:
                 alive = now < client.until
             if not alive:
@@ -180,6 +184,8 @@ class Admin:
 
 class _Client:
     """One connection; ``replies`` are pieces that are still to be made."""
+
+    may_take_long: ClassVar[bool] = True
 
     def __init__(self, socket: native.socket, commands: Commands) -> None:
         self.socket = socket
@@ -268,6 +274,8 @@ class _Control(_Client):
 
 class _Web(_Client):
     """A client of --admin-listen: one request, then the end."""
+
+    may_take_long: ClassVar[bool] = False
 
     def _take(self) -> bool:
         if b"\r\n\r\n" not in self._given and len(self._given) < admin_http.LONGEST_REQUEST:

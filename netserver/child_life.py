@@ -68,15 +68,21 @@ class ChildLife(Sealed, Hooks):
         missing = sandbox.unavailable()
         if self.personality.name == "single":
             missing = "the personality single must be able to start programs"
-        elif missing is None and (reach := self.reach()) is None:
-            missing = "what this server class needs of the file system is not known"
-        elif missing is None and self.settings.chroot is None and reach.has_everything:
-            missing = "all files are in reach, as mail, users or state lie directly in /"
+        elif missing is None:
+            missing = self._too_far()
         if missing is None:
             return
         if self.settings.sandbox == "require":
             raise PrivilegeError(f"--sandbox require: {missing}")
         self.log.info("not shut in, or not all the way", why=missing)
+
+    def _too_far(self) -> str | None:
+        reach = self.reach()
+        if reach is None:
+            return "what this server class needs of the file system is not known"
+        if self.settings.chroot is None and reach.has_everything:
+            return "all files are in reach, as mail, users or state lie directly in /"
+        return None
 
     def check_rights(self) -> None:
         """See whether a process with the rights of those who serve can work; call super.

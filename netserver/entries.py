@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from netserver.connection import Connection
     from netserver.scoreboard import Row, Scoreboard
 
-# numbers of 8 octets (the client's number in its process or 0, since when, octets sent, whether it
-# is to end), then its address and its user's name
+# numbers of 8 octets (the client's number in its process or 0, since when, octets sent, the number
+# of the client that is to end), then its address and its user's name
 _NUMBERS = 4
 _NUMBER, _SINCE, _OCTETS, _KICK = range(_NUMBERS)
 _ADDRESS_SIZE, _USER_SIZE = 48, 80
@@ -29,7 +29,7 @@ SIZE = _NUMBERS * 8 + _TEXT.size
 class Entry:
     """A client's own entry, in the process that serves it."""
 
-    __slots__ = ("_at", "_user_at", "board")
+    __slots__ = ("_at", "_number", "_user_at", "board")
 
     def __init__(self, row: Row, slot: int, connection: Connection) -> None:
         board = self.board = row.board
@@ -43,6 +43,7 @@ class Entry:
         board.integers[at + _KICK] = 0
         board.integers[at + _OCTETS] = 0
         board.floats[at + _SINCE] = connection.opened
+        self._number = connection.number
         board.integers[at + _NUMBER] = connection.number  # last: from now on it can be seen
 
     def name(self, user: bytes) -> None:
@@ -54,7 +55,7 @@ class Entry:
         """Tell how many octets were sent; return whether the client is to end."""
         integers, at = self.board.integers, self._at
         integers[at + _OCTETS] = octets
-        return integers[at + _KICK] != 0
+        return integers[at + _KICK] == self._number
 
     def remove(self) -> None:
         """Forget the client."""
@@ -127,7 +128,7 @@ def clients(board: Scoreboard) -> Iterator[Client]:
                     user.rstrip(b"\0").decode("utf-8", "replace"),
                     board.floats[at + _SINCE],
                     board.integers[at + _OCTETS],
-                    board.integers[at + _KICK] != 0,
+                    board.integers[at + _KICK] == number,
                 )
 
 
@@ -136,5 +137,6 @@ def kick(client: Client) -> bool:
     board, at = client.row.board, client.row.entry_at(client.slot) // 8
     if board.integers[at + _NUMBER] != client.number or client.row.pid != client.pid:
         return False
-    board.integers[at + _KICK] = 1
+    # by its number: another client may take the place at this moment
+    board.integers[at + _KICK] = client.number
     return True

@@ -142,7 +142,7 @@ def _allow(
 def _interpreter() -> list[str]:
     """Return where modules may still have to be loaded from.
 
-    Started in "/", as services are, Python may have that on its path: nothing would be out of reach.
+    Python that was started in "/", as services are, may have that on its path: all there is.
     """
     modules = [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != "/"]
     return [sys.prefix, sys.base_prefix, *modules]

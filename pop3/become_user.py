@@ -5,14 +5,16 @@ in the common place; what is written afterwards lies in a state directory of the
 """
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netserver.daemon import Rights
 from netserver.errors import ConfigError, PrivilegeError
-from pop3 import state
+from pop3 import expire, state
 from pop3.errors import PermanentFailure, TemporaryFailure
+from pop3.uidl import announced
 
 if TYPE_CHECKING:
     from pop3.auth.backend import Identity
@@ -38,6 +40,8 @@ def check(server: "POP3Server[Any]") -> None:
     ):
         if value:
             raise ConfigError(f"--become-user: cannot go together with {flag}")
+    if server.keeps_mail:
+        raise ConfigError("--become-user: this source keeps the mail of all users in one state")
     if os.geteuid() != 0:
         raise ConfigError("--become-user: only root can become another user")
     server.log.warning("--become-user: who talks to strangers is root until they have logged in")
@@ -47,11 +51,20 @@ def open_to_users(directory: Path) -> None:
     """Let users pass through the state directory to their own. Raises ConfigError."""
     try:
         users = directory / "users"
+        _demand_ours(directory)
         users.mkdir(mode=0o711, exist_ok=True)
+        _demand_ours(users)
         for one in (directory, users):
             one.chmod(0o711)
     except OSError as error:
         raise ConfigError(f"--become-user: {directory}: {error.strerror}") from error
+
+
+def _demand_ours(directory: Path) -> None:
+    """Refuse a directory in which somebody else could lead root elsewhere. Raises ConfigError."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        raise ConfigError(f"--become-user: {directory}: must be a directory of root's alone")
 
 
 def become(server: "POP3Server[Any]", session: "Session[Any]", identity: "Identity") -> None:
@@ -83,6 +96,8 @@ def become(server: "POP3Server[Any]", session: "Session[Any]", identity: "Identi
     server.state_directory = directory
     server.state.close()
     server.state = state.State(state.state_url(server.settings, directory))
+    # they keep what they write in that state
+    server.uidl, server.expiry = announced.prepare(server), expire.prepare(server)
     server.seal()
     tempfile.tempdir = os.environ["SQLITE_TMPDIR"] = str(directory)
 

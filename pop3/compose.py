@@ -110,6 +110,9 @@ def _attach(body: EmailMessage, attachment: Attachment) -> None:
 
 def _date(date: float | datetime) -> str:
     moment = date if isinstance(date, datetime) else datetime.fromtimestamp(date, UTC)
+    offset = moment.utcoffset()
+    if offset is not None and offset.seconds % 60:  # a zone has hours and minutes (RFC 5322 §3.3)
+        moment = moment.astimezone(UTC)
     return format_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 

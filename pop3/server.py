@@ -130,7 +130,8 @@ class POP3Server(NetServer, Source[BoxT]):
         one_client = self.personality.name in ("single", "inetd")
         count = 1 if one_client else self.settings.auth_workers
         bans = [*ban_command.side_children(self.guard, self), *penalty_store.side_children(self)]
-        return [*super().side_children(), *self.auth_children.wanted(count), *bans]
+        others = self.auth_children.keep_out([*super().side_children(), *bans])
+        return [*self.auth_children.wanted(count), *others]
 
     def control_directory(self) -> str | None:
         """Keep the control socket with the state."""

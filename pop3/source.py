@@ -28,6 +28,9 @@ class Source(ABC, Generic[BoxT]):
     delete_policies: ClassVar[frozenset[str]] = frozenset({"expunge"})
     """What `delete_messages` can do: "expunge", "trash"; `self.delete_policy` says what to do."""
 
+    keeps_mail: ClassVar[bool] = False
+    """True: the mail is in the state, which those who serve must be able to write."""
+
     uidl_presets: ClassVar[frozenset[str]] = frozenset()
     """What --uidl can be for this source, besides the presets that need headers only."""
 

@@ -8,12 +8,14 @@ called through `connection.run_blocking("disk", …)`.
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netserver import native
 from netserver.errors import ConfigError
 from pop3.errors import TemporaryFailure
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 15  # how long a writer of SQLite waits for another one
+_BUSY_PAUSE = 0.02
+_SQLITE_BUSY = 5
 _KEY_OCTETS = 32
 _ROWS = 500  # of one INSERT: SQLite takes 32,766 parameters, its older releases 999
 
@@ -293,6 +297,15 @@ def _parts(rows: list[Any]) -> Iterator[list[Any]]:
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     """WAL, so that readers never wait; FULL, so that a commit has reached the disk."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except connection.OperationalError as error:
+            # SQLite does not wait by itself while another process makes its tables in the new file
+            if error.sqlite_errorcode != _SQLITE_BUSY or time.monotonic() > until:
+                raise
+            native.sleep(_BUSY_PAUSE)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()

@@ -23,8 +23,10 @@ from _socket import (  # never patched: questions are asked in pool threads
     socketpair,
 )
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from netserver import native
@@ -76,6 +78,14 @@ class AuthChildren:
         if not self._backends:
             return []
         return [SideChild("auth", self.live, count=count, outlives=True)]
+
+    def keep_out(self, others: Iterable[SideChild]) -> list[SideChild]:
+        """Return side children of other kinds so that they cannot read questions either."""
+        return [replace(other, run=partial(self._kept_out, other.run)) for other in others]
+
+    def _kept_out(self, run: "Callable[[Row], None]", row: "Row") -> None:
+        self.only_ask()
+        run(row)
 
     def only_ask(self) -> None:
         """Give up the children's end: who serves must not read the questions of others."""

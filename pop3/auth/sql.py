@@ -24,6 +24,7 @@ from pop3.auth.backend import Backend, Identity, Setup, is_right
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import RunBlocking
 from pop3.auth.secret import Secret
+from pop3.auth.stored import Stored
 from pop3.auth.sql_engine import checked_query, make_engine, url_of, why_down
 from pop3.errors import AuthFailed, TemporaryFailure
 
@@ -151,6 +152,15 @@ class SQL(Backend):
         if hash_text is None or not right:
             raise AuthFailed
         return identity
+
+    def stored(self, login: LoginName, run_blocking: RunBlocking) -> Stored | None:
+        """Ask for the user's row, and whether it has a hash that locks the user."""
+        row = self._row(login, run_blocking)
+        if row is None:
+            return None
+        # no hash at all is no lock: such users come with a token or a certificate
+        locked = bool(row["password"]) and self._hash(row) is None
+        return Stored(self._identity(login, row), locked=locked)
 
     def dummy_cost(self) -> float:
         """Estimate it for the hash seen last."""

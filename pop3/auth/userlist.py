@@ -17,6 +17,7 @@ from pop3.auth.backend import Backend, Identity, Setup, identity_of, is_right
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import Entry, RunBlocking, Users, UsersFile
 from pop3.auth.secret import Secret
+from pop3.auth.stored import Stored
 from pop3.errors import AuthFailed, PermanentFailure, TemporaryFailure
 
 WAYS = ("login", "tls", "client")
@@ -84,6 +85,14 @@ class UserList(Backend):
         if entry.hash_text is None or not right:
             raise AuthFailed
         return identity_of(user, entry)
+
+    def stored(self, login: LoginName, run_blocking: RunBlocking) -> Stored | None:
+        """Find the user's line, and whether it locks the user."""
+        found = self._find(login, run_blocking)
+        if found is None:
+            return None
+        _, user, entry = found
+        return Stored(identity_of(user, entry), locked=entry.hash_text is None)
 
     def dummy_cost(self) -> float:
         """Estimate it for the hash most users of the list read last have."""

@@ -52,7 +52,7 @@ def read(page: Page) -> Document:
         )
     except Exception as error:  # it raises many kinds (its issue 599)
         raise NotAFeed("the feed cannot be read") from error
-    if not made.version and not made.entries:
+    if not made.get("version") and not made.entries:  # of nothing it makes no version
         raise NotAFeed("this is no feed")
     return _document(made, page.url)
 

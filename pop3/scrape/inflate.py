@@ -5,6 +5,7 @@ import zlib
 from pop3.scrape.errors import FetchError
 
 _GZIP = 16 + zlib.MAX_WBITS
+_MEMBER = b"\x1f\x8b"
 
 
 class Body:
@@ -19,6 +20,8 @@ class Body:
         self._limit = limit
         self._parts: list[bytes] = []
         self._begun = False
+        self._held = b""  # half of what a member begins with
+        self._over = False  # behind the last member is something else
         self.octets = 0
 
     def feed(self, data: bytes) -> None:
@@ -27,16 +30,22 @@ class Body:
             self._take(data)
             return
         self._begun = self._begun or bool(data)
-        while data and not self._inflater.eof:
+        data, self._held = self._held + data, b""
+        while data and not self._over:
+            if self._inflater.eof:  # one more member (RFC 1952 §2.2), or what is to be ignored
+                if data == _MEMBER[:1]:
+                    self._held = data
+                    return
+                self._over = not data.startswith(_MEMBER)
+                if self._over:
+                    return
+                self._inflater = zlib.decompressobj(_GZIP)
             try:
                 part = self._inflater.decompress(data, self._limit - self.octets + 1)
             except zlib.error:
                 raise FetchError("the page is no gzip") from None
             self._take(part)
-            data = self._inflater.unconsumed_tail
-            if self._inflater.eof and self._inflater.unused_data[:2] == b"\x1f\x8b":
-                data = self._inflater.unused_data  # one more member (RFC 1952 §2.2)
-                self._inflater = zlib.decompressobj(_GZIP)
+            data = self._inflater.unused_data or self._inflater.unconsumed_tail
 
     def finish(self) -> bytes:
         """Return all of it. Raises FetchError if it was cut short."""

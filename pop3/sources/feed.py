@@ -7,7 +7,7 @@ jobs child looks for new ones in the background, so that a login does not wait f
 import ipaddress
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from netserver.errors import ConfigError
 from netserver.options import option
@@ -100,6 +100,7 @@ class POP3Feed(POP3Server[FeedBox]):
 
     settings: FeedSettings
     settings_class = FeedSettings
+    keeps_mail: ClassVar[bool] = True
 
     def post_configure(self) -> None:
         """Read the lists. Raises ConfigError."""

@@ -96,8 +96,11 @@ def _parse(data: bytes) -> MaildirIndex | None:
     at = _HEADER.size
     parts = [data[(at := at + length) - length : at] for length in sections]
     large = array("Q", parts[4])
+    uids = split(parts[0], count)
+    if len(uids) != count or (count and parts[1].count(b"\0") + 1 != count):
+        return None
     return MaildirIndex(
-        uids=split(parts[0], count),
+        uids=uids,
         places=parts[1],
         inodes=array("Q", parts[2]),
         sizes=array("q", parts[3]),

@@ -134,6 +134,8 @@ def load(path: str) -> MboxIndex | None:
         return None
     at = _HEADER.size + length
     uids = data[_HEADER.size : at].split(b"\0") if count else []
+    if len(uids) != count or len(data) != at + 4 * 8 * count:
+        return None
     columns = [array("q", data[at + i * 8 * count : at + (i + 1) * 8 * count]) for i in range(4)]
     return MboxIndex((stamp[0], stamp[1], stamp[2], stamp[3]), edges, uids, *columns)
 

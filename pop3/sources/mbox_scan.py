@@ -58,7 +58,8 @@ def scan(descriptor: int, form: Form, old: MboxIndex, busy: Busy, *, kept: int =
     first = found.st_size if piece is None else piece[0]
     if first > begin and os.pread(descriptor, min(first, _WINDOW), begin).strip(b"\n"):
         raise NotAMailbox
-    if b"\r\n" in os.pread(descriptor, 1024, first).partition(b"\n")[0] + b"\n":
+    line = b"" if kept else os.pread(descriptor, 1024, first).partition(b"\n")[0] + b"\n"
+    if b"\r\n" in line:
         raise NotAMailbox  # lines end in CRLF: all of it would be one message, gone by one DELE
     names: list[bytes] = []
     while piece is not None:

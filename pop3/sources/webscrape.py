@@ -75,6 +75,7 @@ class POP3Webscrape(POP3Server[WebBox]):
 
     settings: WebscrapeSettings
     settings_class = WebscrapeSettings
+    keeps_mail: ClassVar[bool] = True
     strict_login_names: ClassVar[bool] = False
     descriptors_per_client: ClassVar[int] = 4  # with the state; few wait for a site at once
     listen_options: ClassVar[frozenset[str]] = POP3Server.listen_options | {"scrape"}

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _VALID = re.compile(rb"[\x21-\x7e]{1,70}")
 _BLOCK = 16 * 1024
-_INTERNAL = b""  # written down in place of an id: the message is no mail and is not shown
+_INTERNAL = b""  # found in place of an id: the message is no mail and is not shown
+_NO_MAIL = b" "  # begins what is written down for it; programs write it anew, so there are several
 _AT_ONCE = 64  # headers read before others have a turn
 
 
@@ -49,17 +50,19 @@ class ForeignIds:
         run_blocking = session.connection.run_blocking
         maildrop = server.maildrop_name(session)
         names = [listing.name(index) for index in range(len(listing))]
+        keys = _keys(names, listing)
         entries = run_blocking("disk", self._journal.read, maildrop)
-        new = [index for index, name in enumerate(names) if name not in entries.uids]
+        new = [index for index, key in enumerate(keys) if key not in entries.uids]
         if new:
             stamp, found = self._find(server, session, listing, new, entries)
-            given = _given(listing, names, new, found, entries)
+            given = _given(listing, keys, new, found, entries)
             run_blocking("disk", self._journal.write, maildrop, given, stamp)
             entries.uids.update(given)
-        run_blocking("disk", self._journal.note_gone, maildrop, entries, names)
-        announced = [entries.uids[name].encode("ascii") for name in names]
+        run_blocking("disk", self._journal.note_gone, maildrop, entries, keys)
+        announced = [entries.uids[key].encode("ascii") for key in keys]
         shown = Listing(announced, listing.sizes, names=names, trusted=True)
-        return shown.without({_INTERNAL}) if _INTERNAL in announced else shown
+        no_mail = {uid for uid in announced if uid.startswith(_NO_MAIL)}
+        return shown.without(no_mail) if no_mail else shown
 
     def _find(
         self,
@@ -113,9 +116,23 @@ def prepare(server: "POP3Server[Any]") -> ForeignIds | None:
     return ForeignIds(server, wanted) if wanted else None
 
 
+def _keys(names: list[str], listing: Listing) -> list[str]:
+    """Return what the messages are written down by: the source's own ids, each once.
+
+    One that comes twice, or that no database takes (NUL, half a surrogate pair), stands there as it
+    would be announced without us.
+    """
+    seen: set[str] = set()
+    keys = []
+    for name, uid in zip(names, listing.uids, strict=True):
+        keys.append(name if name not in seen and name.isprintable() else uid.decode("ascii"))
+        seen.add(name)
+    return keys
+
+
 def _given(
     listing: Listing,
-    names: list[str],
+    keys: list[str],
     new: list[int],
     found: dict[int, bytes],
     entries: Entries,
@@ -126,9 +143,14 @@ def _given(
         [found.get(index, listing.uids[index]) for index in mail],
         {uid.encode("ascii") for uid in entries.uids.values()},
     )
-    given = {names[index]: _INTERNAL.decode("ascii") for index in new}
-    given.update((names[index], uid.decode("ascii")) for index, uid in zip(mail, uids, strict=True))
+    given = {keys[index]: _no_mail(listing.uids[index]) for index in new}
+    given.update((keys[index], uid.decode("ascii")) for index, uid in zip(mail, uids, strict=True))
     return given
+
+
+def _no_mail(uid: bytes) -> str:
+    """Return what is written down for a message that is no mail: no id, and like no other."""
+    return (_NO_MAIL + uid).decode("ascii")
 
 
 def _by_name(

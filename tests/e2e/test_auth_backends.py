@@ -135,6 +135,21 @@ class TestSystemUsers:
             assert workers
             assert all(questions not in descriptors(pid) for pid in workers)
 
+    def test_the_admin_child_cannot_read_questions(
+        self, start: Start, tmp_path: Path, accounts: dict[str, str]
+    ) -> None:
+        """It has root's rights and answers strangers of its own, so it sees no passwords."""
+        (tmp_path / "control").mkdir(mode=0o700)
+        control = ("--control-socket", str(tmp_path / "control" / "socket"))
+        server = start_for_nobody(
+            start, tmp_path, "gevent", "--auth", "system", *control, users=(accounts["good"],)
+        )
+        server.session(accounts["good"], RIGHT).close()
+        wait_until(lambda: len(auth_children(server)) == 5, 10, "the admin child")
+        held = [set(descriptors(pid)) for pid in auth_children(server)]
+        sockets = {name for names in held for name in names if name.startswith("socket:")}
+        assert max(sum(name in names for names in held) for name in sockets) == 4
+
     @pytest.mark.parametrize("kind", ["fork", "gevent"])
     def test_a_login_is_possible_while_the_server_leaves(
         self, start: Start, tmp_path: Path, accounts: dict[str, str], kind: str

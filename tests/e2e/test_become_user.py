@@ -76,6 +76,42 @@ def test_one_session_at_a_time_and_hiding(start: Start, tmp_path: Path) -> None:
     assert len(stored_messages(server.maildir())) == 2
 
 
+@pytest.mark.parametrize("whose", ["state", "users", "link"])
+def test_root_goes_no_way_that_somebody_else_can_turn(tmp_path: Path, whose: str) -> None:
+    """A state that an earlier server's user owns is refused, and nothing behind it is touched."""
+    options = homes(tmp_path)
+    victim = tmp_path / "victim"
+    for path in (victim, tmp_path / "state"):
+        path.mkdir(mode=0o700)
+    if whose == "link":
+        (tmp_path / "state/users").symlink_to(victim)
+    elif whose == "users":
+        (tmp_path / "state/users").mkdir()
+        os.chown(tmp_path / "state/users", IDS["anna"], IDS["anna"])
+    else:
+        os.chown(tmp_path / "state", IDS["anna"], IDS["anna"])
+    command = ("--no-default-config", "--personality", "fork", "--listen", "127.0.0.1:0")
+    done = run_program("pop3-server", *command, *options, home=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--become-user: " in done.stderr
+    assert "root's alone" in done.stderr
+    assert victim.stat().st_mode & 0o777 == 0o700
+
+
+def test_ids_are_written_down_where_the_user_may(start: Start, tmp_path: Path) -> None:
+    """What --uidl and --expire keep lies in the user's own state: root's is out of reach."""
+    server = start(
+        personality="fork", users={}, options=[*homes(tmp_path), "--uidl", "md5", "--expire", "9"]
+    )
+    for _ in range(2):
+        with server.session() as wire:
+            ((_, uid),) = (line.split(b" ") for line in wire.lines(b"UIDL"))
+            assert len(uid) == 16
+            wire.quit()
+    assert "nothing expires" not in server.log_text()
+    assert (tmp_path / "state/users" / str(IDS["anna"]) / "uidl-journal").exists()
+
+
 @pytest.mark.parametrize("user", ["carl", "dora"])
 def test_who_is_no_user_of_the_machine_has_no_mailbox(
     start: Start, tmp_path: Path, user: str
@@ -106,6 +142,7 @@ def test_one_process_is_one_user(start: Start, tmp_path: Path) -> None:
         (["--personality", "gevent"], "--become-user: needs --personality fork or inetd"),
         (["--personality", "fork", "--user", "nobody"], "cannot go together with --user"),
         (["--personality", "fork", "--user-log", "anna=full"], "with --user-log"),
+        (["--personality", "fork", "--source", "feed", "--feed", "http://x/"], "in one state"),
     ],
 )
 def test_what_does_not_go_with_it(tmp_path: Path, options: list[str], told: str) -> None:

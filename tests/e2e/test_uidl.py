@@ -271,6 +271,22 @@ def test_a_move_from_qpopper(start: Start, preset: str, length: int) -> None:
     assert ids(server, "anna") == found
 
 
+def test_what_is_no_mail_may_be_written_anew(start: Start) -> None:
+    """c-client gives its own first message another date each time: never shown, never a failure."""
+    server = start(
+        personality="fork", source="mbox", options=("--mbox", "mail/{user}", "--uidl", "uw")
+    )
+    mail = b"From a@x Mon Jan  1 00:00:00 2024\nSubject: mail\nX-UID: 1\n\nbody\n\n"
+    for day in (1, 2, 3):
+        (server.mail / "anna").write_bytes(
+            b"From MAILER-DAEMON Mon Jan  1 00:00:00 2024\n"
+            b"Date: %d Jan 2024 00:00:00 +0000\n"
+            b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n"
+            b"X-IMAP: 1704067200 0000000001\n\nThis text is part of the format.\n\n" % day + mail
+        )
+        assert ids(server, "anna") == [b"6592008000000001"]
+
+
 def listing_of(mail: Path) -> list[str]:
     """Return the names of all files."""
     return sorted(str(path) for path in mail.rglob("*"))

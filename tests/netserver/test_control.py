@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,33 @@ def test_kick_marks_one_client_and_no_successor(board: Scoreboard) -> None:
     assert not third.entry.look(0)
     assert not entries.kick(first)
     assert not third.entry.look(0)
+
+
+def test_a_kick_that_comes_too_late_meets_nobody(
+    board: Scoreboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place changes hands between the look at it and the wish: the new client stays."""
+    table, one, other = table_of(board), client(1), client(2)
+    table.enter(one)
+    first = next(iter(entries.clients(board)))
+
+    class Meanwhile:
+        """Lets the client go, and another one come, just before the wish is written."""
+
+        def __getitem__(self, at: int) -> int:
+            return board.integers[at]
+
+        def __setitem__(self, at: int, value: int) -> None:
+            table.release(one)
+            table.enter(other)
+            board.integers[at] = value
+
+    row = SimpleNamespace(
+        board=SimpleNamespace(integers=Meanwhile()), pid=first.pid, entry_at=first.row.entry_at
+    )
+    assert entries.kick(replace(first, row=row))  # type: ignore[arg-type]
+    assert not other.entry.look(0)
+    assert [seen.leaving for seen in entries.clients(board)] == [False]
 
 
 def test_a_process_that_died_leaves_no_clients_and_its_counts(board: Scoreboard) -> None:

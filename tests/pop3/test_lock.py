@@ -111,3 +111,14 @@ def test_lock_names_are_plain_and_different(one: str, other: str) -> None:
 def test_lock_name_hides_a_leading_dot() -> None:
     """Not even a source that names its maildrop so gets a hidden file or a parent directory."""
     assert lock_name("..") == "%2E."
+
+
+def test_who_has_no_lock_gives_up_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the table of the process is all there is, only the holder can empty its place."""
+    monkeypatch.setattr("pop3.lock.fcntl", None)
+    holder, other = MaildropLock(tmp_path / "x"), MaildropLock(tmp_path / "x")
+    assert holder.acquire()
+    assert not other.acquire()
+    other.release()
+    assert not other.acquire()
+    holder.release()

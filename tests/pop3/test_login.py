@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pop3.auth import Identity
 from pop3.errors import AuthFailed, PermanentFailure, TemporaryFailure
 from pop3.lock import MaildropLock
 from pop3.session import Session
@@ -34,6 +35,21 @@ def test_login_order(tmp_path: Path) -> None:
     assert server.store.calls == []
     replies(server, b"QUIT\r\n")
     assert server.store.calls == ["open_box", "list_messages", "close_box"]
+
+
+def test_another_spelling_does_not_get_past_a_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that takes JOE for joe lets nobody in for whom others decide (--auth-for)."""
+    (tmp_path / "strict").write_text("joe:{PLAIN}other\n")
+    (tmp_path / "strict").chmod(0o600)
+    server = make_server(tmp_path, [PLAIN], auth_for=(f"joe=passwd-file:{tmp_path}/strict",))
+    assert server.chain is not None
+    (backend,) = server.chain.backends
+    monkeypatch.setattr(backend, "verify", lambda *_: Identity("joe"))
+    said = bytes(talk(server, b"USER JOE\r\nPASS secret\r\n").out)
+    assert b"-ERR [AUTH] authentication failed" in said
+    assert bytes(talk(server, b"USER joe\r\nPASS other\r\n").out).endswith(b"logged in\r\n")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,21 @@ def test_processes_that_begin_together(url: str) -> None:
     state = State(url)
     assert len(state.hidden("drop", "")) == 80
     state.close()
+
+
+def test_who_comes_while_the_tables_are_made_waits(state: State, tmp_path: Path) -> None:
+    """A new file that another process writes is waited for, though SQLite itself would not."""
+    other = sqlite3.connect(
+        tmp_path / "state.sqlite", isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.2, other.execute, ("COMMIT",))
+    timer.start()
+    try:
+        assert state.hidden("joe", "") == set()
+    finally:
+        timer.join()
+        other.close()
 
 
 def test_a_forked_child_opens_its_own(state: State) -> None:

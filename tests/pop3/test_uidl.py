@@ -296,6 +296,23 @@ def test_equal_ids_stay_apart_for_good(server: POP3Memory) -> None:
     assert ids(server) == [b"<a@x>.2", b"u3", b"<a@x>.3"]
 
 
+def test_a_source_that_names_two_messages_alike(server: POP3Memory) -> None:
+    """Both are shown under ids that differ, and these stay."""
+    server.store.mail["joe"].append(Mail("u1", b"Message-ID: <b@x>\n\nb\n", 22))
+    first = ids(server)
+    assert len(set(first)) == 2
+    assert ids(server) == first
+
+
+@pytest.mark.parametrize("name", ["x\udcff", "a\0b", "\ud800"])
+def test_a_name_that_no_database_takes(server: POP3Memory, name: str) -> None:
+    """Half a surrogate pair or a NUL in the source's own id is no reason to fail."""
+    server.store.mail["joe"] = [Mail(name, b"Message-ID: <b@x>\n\nb\n", 22)]
+    assert ids(server) == ids(server) == [b"<b@x>"]
+    assert b"+OK" in replies(server, b"DELE 1\r\nQUIT\r\n")
+    assert server.store.mail["joe"] == []
+
+
 def test_a_header_is_read_once(server: POP3Memory) -> None:
     """The second login reads no message, and an id stays when the header changes."""
     assert ids(server) == [b"<a@x>"]

@@ -98,6 +98,24 @@ def test_verify_vector(hash_text: str, password: bytes) -> None:
 
 
 @pytest.mark.parametrize(("hash_text", "password"), VECTORS)
+def test_comparing_takes_no_hint_of_where(
+    hash_text: str, password: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Octets are compared by hmac.compare_digest; argon2 does the same in its own library."""
+    compared: list[bytes] = []
+    compare_digest = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.extend((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert schemes.verify(hash_text, password)
+    assert {type(one) for one in compared} <= {bytes}  # texts that are not ASCII would be an error
+    assert len(compared) == 2 or "argon2" in hash_text
+
+
+@pytest.mark.parametrize(("hash_text", "password"), VECTORS)
 def test_dummy_is_the_same_work_and_nobodys(hash_text: str, password: bytes) -> None:
     """A dummy has the shape and cost of its model, passes the check and verifies nothing."""
     dummy = schemes.dummy_like(hash_text)

@@ -124,6 +124,15 @@ def test_refused(chain: AuthChain, name: str, secret: Secret) -> None:
         log_in(chain, name, secret)
 
 
+def test_a_locked_user_stays_out_whatever_proves_the_name(chain: AuthChain) -> None:
+    """A certificate or a token is no way around the "!" of a row; no password is no lock."""
+    for user, locked in (("locked", True), ("anna", False), ("null", False), ("empty", False)):
+        found = chain.stored(LoginName(user, None, None), Pools())
+        assert found is not None
+        assert (found.identity.user, found.locked) == (user, locked)
+    assert chain.stored(LoginName("nobody", None, None), Pools()) is None
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -181,3 +181,13 @@ def test_a_mistake_in_a_list_stops_the_start(home: Path) -> None:
     write(home, "two.org", "joe:{X}y\n")
     with pytest.raises(ConfigError, match=r"--auth userlist: .*two.org/userlist:1: unknown scheme"):
         made(home, PATTERN)
+
+
+def test_a_locked_user_stays_out_whatever_proves_the_name(home: Path) -> None:
+    """A certificate or a token is no way around the "!" of a list."""
+    chain = made(home, PATTERN)
+    for user, locked in (("ann", True), ("joe", False)):
+        found = chain.stored(name(f"{user}@one.org"), Pools())
+        assert found is not None
+        assert (found.identity.user, found.locked) == (f"{user}@one.org", locked)
+    assert chain.stored(name("nobody@one.org"), Pools()) is None

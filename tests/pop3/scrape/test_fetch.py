@@ -201,7 +201,7 @@ def test_many_members_of_gzip_are_one_page(site: Website, fetcher: Fetch) -> Non
         ("br", b"\x8b", "was not asked for"),
         ("gzip, gzip", b"", "was not asked for"),
         ("gzip", b"no gzip", "is no gzip"),
-        ("gzip", gzip.compress(b"text" * 99)[:-12], "cut short"),
+        ("gzip", gzip.compress(b"text" * 99, mtime=0)[:-12], "cut short"),
     ],
 )
 def test_other_encodings_are_refused(

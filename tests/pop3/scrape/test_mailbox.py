@@ -308,6 +308,20 @@ def test_mailboxes_that_are_due(store: Store) -> None:
     assert [name for _, name in store.due("x", NOW + 1, 0)] == ["b", "a"]
 
 
+@pytest.mark.parametrize("now", ["size: padded 1500\n", ""])
+def test_a_size_that_was_listed_stays(
+    tmp_path: Path, site: OldSite, store: Store, now: str
+) -> None:
+    """An item listed under an older spec comes in the size of then, whatever the spec says now."""
+    look(load(tmp_path, site, more="size: padded 1200\n"), store)
+    made = load(tmp_path, site, more=now)
+    row = store.rows(BOX, ["W1001"])["W1001"]
+    assert row.octets == 1200
+    with mailbox.fetcher_for(made) as fetcher:
+        octets = mailbox.fetch_later(made, made.user.read("perl"), row, fetcher, NOW)
+    assert len(octets) == 1200
+
+
 def test_two_who_keep_the_same(store: Store) -> None:
     """The first octets of a uid stay, whoever comes later with others."""
     for body in (b"first", b"second"):

@@ -35,6 +35,16 @@ def test_a_padded_message_has_its_size(size: int) -> None:
                 assert made.get_content().split() == text.split()
 
 
+def test_a_header_that_just_fits_leaves_the_size_alone() -> None:
+    """At each size around that of the longest header, where the text has no room."""
+    sender, to = "\u00fc" * 300 + " <a@b.example>", "\u00fc" * 300 + " <c@d.example>"
+    for subject in SUBJECTS:
+        draft = message.Draft(sender, subject, DATE, "<a@b>", to=to, text="x")
+        longest = message.padded(draft, 5000).index(b"\r\n\r\n") + 4
+        for size in range(max(1000, longest - 20), longest + 20):
+            assert len(message.padded(draft, size)) == size
+
+
 @pytest.mark.parametrize(
     ("text", "name", "address"),
     [
