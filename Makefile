@@ -1,6 +1,6 @@
 # The short list of things to do here; `make` alone prints it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test install check bench format clean
+.PHONY: help demo test install check bench fuzz format clean
 
 python := .venv/bin/python
 
@@ -27,6 +27,11 @@ check: install ## all that CI runs: format, lint, types, tests
 # BENCH="--quick --only login" measures less
 bench: install ## measure the server beside Dovecot
 	$(python) tests/bench/bench.py $(BENCH)
+
+# FUZZ="session --runs 10000" takes one target, and fewer inputs
+FUZZ ?= all
+fuzz: install ## throw a million inputs at each parser (hours)
+	$(python) -m tests.fuzz $(FUZZ)
 
 format: install ## put the code into its form
 	$(python) -m ruff format .
