@@ -145,7 +145,17 @@ def prepare(personality: str) -> None:
         from gevent import monkey  # noqa: PLC0415 - only where it is asked for
 
         if not monkey.is_module_patched("socket"):
-            monkey.patch_all()
+            # Not subprocess: the master would wait in a hub for a SIGCHLD that it has blocked, and
+            # libraries start programs when they are imported. Workers patch it for themselves.
+            monkey.patch_all(subprocess=False)
+
+
+def patch_worker() -> None:
+    """Patch what a worker of gevent needs beyond what its master may have."""
+    from gevent import monkey  # noqa: PLC0415 - only where it is asked for
+
+    if not monkey.is_module_patched("subprocess"):
+        monkey.patch_subprocess()
 
 
 def patch_first(prog: str, personality: str) -> None:
@@ -170,7 +180,8 @@ def patch_first(prog: str, personality: str) -> None:
         at = sys.orig_argv.index(sys.argv[0])
         before, script = sys.orig_argv[1:at], sys.orig_argv[at:]
         os.execv(  # noqa: S606 - our own command line
-            sys.executable, [sys.executable, *before, "-m", "gevent.monkey", *script]
+            sys.executable,
+            [sys.executable, *before, "-m", "gevent.monkey", "--no-subprocess", *script],
         )
 
 

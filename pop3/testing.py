@@ -100,7 +100,12 @@ class MailServer:
             raise RuntimeError(f"the server did not start: {said or self.log()}")
 
     def deliver(self, user: str, message: bytes | str | Message) -> None:
-        """Put a message into a user's mailbox; a session that is open already does not see it."""
+        """Put a message into a user's mailbox; a session that is open already does not see it.
+
+        Raises KeyError if there is no such user.
+        """
+        if user not in self.users:
+            raise KeyError(f"no user {user!r}; there are: {', '.join(self.users)}")
         octets = message.as_bytes() if isinstance(message, Message) else message
         self._delivered += 1
         name = f"{1_700_000_000 + self._delivered}.M{self._delivered:06d}.test"

@@ -12,6 +12,7 @@ from gevent import getcurrent, monkey
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
+from netserver import boot
 from netserver.connection import Connection
 from netserver.errors import ConfigError, IdleTimeout, Kicked, ServerStopping
 from netserver.personalities.accepting import Acceptor
@@ -84,6 +85,7 @@ class _Worker:
         self._server = server
         self._row = row
         self._orders = orders
+        boot.patch_worker()
         self._hub = gevent.get_hub()
         self._loop = self._hub.loop
         self._acceptor = Acceptor(server)

@@ -128,7 +128,8 @@ def _matched(scheme: str, body: str) -> tuple[_Form, _Match]:
         form = _crypt_form(body)
     match = form.pattern.fullmatch(body)
     if match is None:
-        raise ValueError(f"broken {{{scheme}}} hash")
+        hint = "; `openssl passwd -6` makes one" if form is _CRYPT[""] else ""
+        raise ValueError(f"broken {{{scheme}}} hash{hint}")
     return form, match
 
 

@@ -228,7 +228,8 @@ def unit_text(answers: Answers) -> str:
         if line.startswith("ExecStart="):
             lines.append(f"ExecStart={command}")
         elif line.startswith("StateDirectory=") and answers.state is not None:
-            lines.append(f"ReadWritePaths={_word(answers.state)}")
+            # "-": the server makes it, and without it systemd would start nothing
+            lines.append(f"ReadWritePaths={_word('-' + answers.state)}")
         elif not line.startswith("#") or lines:
             lines.append(line)
     return "# Made by pop3-setup.\n" + "\n".join(lines) + "\n"

@@ -225,3 +225,36 @@ def test_a_moved_pid_file_is_followed(start: Start, tmp_path: Path) -> None:
     server.reload()
     assert new.read_text() == f"{server.pid}\n"
     assert not own.exists()
+
+
+SOURCE_WITH_PROGRAMS = """
+import subprocess
+import sys
+
+subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+from pop3.sources.maildir import POP3Maildir
+
+
+class Programs(POP3Maildir):
+    def open_box(self, session):
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        session.log.info("opened", by=subprocess.Popen.__module__)
+        return super().open_box(session)
+"""
+
+
+def test_a_source_may_start_programs_when_it_is_imported(tmp_path: Path, start: Start) -> None:
+    """The master of gevent waits in no hub for their end, before HUP and after; workers do."""
+    (tmp_path / "programs.py").write_text(SOURCE_WITH_PROGRAMS)
+    server = start(
+        personality="gevent",
+        source="programs:Programs",
+        options=["--maildir", f"{tmp_path}/mail/{{user}}"],
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    for _ in range(2):
+        server.session().quit()
+        server.reload()
+    server.session().quit()
+    assert '"by":"gevent.subprocess"' in server.log_text()

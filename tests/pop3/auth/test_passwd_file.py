@@ -73,7 +73,7 @@ def test_parse_files_of_other_systems() -> None:
         (f"joe@first:{SHA}\njoe@FIRST:{SHA}", "duplicate user 'joe@first'"),
         ("joe:{NOSUCH}correct-horse", "unknown scheme {NOSUCH}"),
         ("joe:{SHA}correct-horse", "broken {SHA} hash"),
-        ("joe:correct-horse", "broken {CRYPT} hash"),
+        ("joe:correct-horse", "broken {CRYPT} hash; `openssl passwd -6` makes one"),
         ("joe:x:1000:1000::/home/joe:/bin/sh", "broken {CRYPT} hash"),
         (f"joe:{SHA}:x", "bad uid"),
         (f"joe:{SHA}:-1", "bad uid"),

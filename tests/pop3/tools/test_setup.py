@@ -98,7 +98,7 @@ def test_paths_mean_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
     assert f'tls-key: ["{key}"]' in config
     unit = (tmp_path / "pop3-server.service").read_text()
     assert f'--config "{tmp_path}/odd 100%% dir/server.yaml" --log-file' in unit
-    assert f'ReadWritePaths="{tmp_path}/odd state"\n' in unit
+    assert f'ReadWritePaths="-{tmp_path}/odd state"\n' in unit
 
 
 def test_the_users_file_is_private(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_unit(tmp_path: Path) -> None:
     text = unit.read_text()
     command = f"{ROOT}/bin/pop3-server --no-default-config --config {tmp_path}/etc/server.yaml"
     assert f"\nExecStart={command} --log-file journald\n" in text
-    assert f"\nReadWritePaths={tmp_path}/state\n" in text
+    assert f"\nReadWritePaths=-{tmp_path}/state\n" in text
     for line in ("Type=notify", "NoNewPrivileges=yes", "ProtectSystem=full", "UMask=0077"):
         assert f"\n{line}\n" in text
     if shutil.which("systemd-analyze") is None:
