@@ -74,7 +74,7 @@ class ChildLife(Sealed, Hooks):
             return
         if self.settings.sandbox == "require":
             raise PrivilegeError(f"--sandbox require: {missing}")
-        self.log.info("not shut in, or not all the way", why=missing)
+        self.log.info("--sandbox: not shut in all the way", why=missing)
 
     def _too_far(self) -> str | None:
         reach = self.reach()

@@ -221,6 +221,8 @@ class NetServer(ChildLife, Reload, Controlled, ClientFlow):
         if self.inheritance.restarted:
             self.restart_open_hook()
         elif settings.background:
+            if settings.log_file is None:
+                self.log.warning("--background: nothing will be logged without --log-file")
             self._ready_calls.append(background())
         self._pid_file = PidFile.follow(settings.pid_file, self.inheritance.pid_file)
         self.find_control(self.personality.name)

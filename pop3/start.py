@@ -65,5 +65,18 @@ def check_options(server: "POP3Server[Any]") -> None:
         if policy not in (None, *PLAINTEXT_POLICIES):
             known = ", ".join(PLAINTEXT_POLICIES)
             raise ConfigError(f"--listen {text}: plaintext-auth is one of {known}")
+        _warn_of_plain(server, spec, policy or settings.plaintext_auth)
     if 0 < settings.timeout < _SHORTEST_TIMEOUT:
         server.log.warning("--timeout is less than the 10 minutes of RFC 1939")
+
+
+def _warn_of_plain(server: "POP3Server[Any]", spec: ListenSpec, policy: str) -> None:
+    """Tell when nobody from another machine could log in: there is no TLS, and no other way."""
+    beyond = spec.kind == "tcp" and spec.host not in ("127.0.0.1", "::1", "localhost")
+    encrypted = server.settings.tls_cert or "tls-cert" in spec.options
+    if beyond and not encrypted and policy != "always" and not server.settings.proxy_protocol:
+        server.log.warning(
+            "no password is taken from other machines: give a --tls-cert, or --plaintext-auth "
+            "always, which lets it cross the network readable",
+            listen=spec.text,
+        )

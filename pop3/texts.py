@@ -8,16 +8,16 @@ ASCII, since other letters may only follow UTF8 or LANG (RFC 6856 §2, §3).
 import os
 import re
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from netserver import config_files
 from netserver.errors import ConfigError
 from pop3 import wire
+from pop3.shipped import shipped
 
 LONGEST = 200
 """Octets of one text."""
 
-THEMES = Path(__file__).resolve().parent.parent / "share" / "themes"
+THEMES = shipped("themes")
 
 _USER = "{user}"
 _NAMES = frozenset({"login", "quit"})  # texts after login: they may say who it is

@@ -24,8 +24,8 @@ from pop3.auth.backend import Backend, Identity, Setup, is_right
 from pop3.auth.names import LoginName
 from pop3.auth.passwd_file import RunBlocking
 from pop3.auth.secret import Secret
-from pop3.auth.stored import Stored
 from pop3.auth.sql_engine import checked_query, make_engine, url_of, why_down
+from pop3.auth.stored import Stored
 from pop3.errors import AuthFailed, TemporaryFailure
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ class Outcome:
         elif self.error is not None:
             log.error("feed not kept", feed=self.feed.name, exc_info=self.error)
         else:
-            log.warning("feed cannot be read", feed=self.feed.name, reason=self.reason)
+            hint = " (--feed-allow)" if "not public" in self.reason else ""
+            log.warning("feed cannot be read", feed=self.feed.name, reason=self.reason + hint)
 
 
 class Round:

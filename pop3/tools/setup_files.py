@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -14,10 +13,11 @@ from netserver.declarations import Option, Origin, options_of
 from netserver.endpoints import ListenSpec
 from netserver.errors import ConfigError
 from pop3.paths import fixed_part
+from pop3.shipped import shipped
 from pop3.sources.maildir import MaildirSettings
 from pop3.sources.mbox import MboxSettings
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "share/systemd/pop3-server.service"
+TEMPLATE = shipped("systemd", "pop3-server.service")
 _STATE = "/var/lib/pop3-server"
 
 
