@@ -1,0 +1,1 @@
+"""A reference model of a POP3 session, and real servers that have to agree with it."""

@@ -1,0 +1,1 @@
+"""Guards taken away one at a time: whether a test notices."""
