@@ -30,7 +30,10 @@ if not mine.restarted:
     pid_file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
     other = os.open("/dev/null", os.O_RDONLY)
     left = Inheritance(
-        {"127.0.0.1:0": listener.fileno()}, [(1, "worker"), (2, "leaving")], [board], (pid_file, sys.argv[1])
+        {"127.0.0.1:0": listener.fileno()},
+        [(1, "worker"), (2, "leaving")],
+        [board],
+        (pid_file, sys.argv[1]),
     )
     command_line = CommandLine()
     os.chdir("/")
@@ -39,7 +42,8 @@ if not mine.restarted:
     print(os.getpid(), other)
     command_line.exec(left, signals)
 print(os.getpid(), mine.children, sorted(mine.listeners), os.getcwd())
-print(os.pread(mine.boards[0], 9, 0), os.readlink(f"/proc/self/fd/{mine.pid_file[0]}"), mine.pid_file[1])
+held, path = mine.pid_file
+print(os.pread(mine.boards[0], 9, 0), os.readlink(f"/proc/self/fd/{held}"), path)
 socket.socket(fileno=mine.listeners["127.0.0.1:0"]).getsockname()
 print(sys.argv[1:], sys.flags.utf8_mode)
 print(*[fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")
