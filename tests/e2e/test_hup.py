@@ -250,7 +250,7 @@ def test_a_source_may_start_programs_when_it_is_imported(tmp_path: Path, start: 
     server = start(
         personality="gevent",
         source="programs:Programs",
-        options=["--maildir", f"{tmp_path}/mail/{{user}}"],
+        options=["--maildir", f"{tmp_path}/mail/{{user}}", "--sandbox", "off"],
         env={"PYTHONPATH": str(tmp_path)},
     )
     for _ in range(2):

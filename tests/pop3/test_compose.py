@@ -114,6 +114,8 @@ def test_the_same_fields_make_the_same_octets(text: str, html: str) -> None:
 def test_dates() -> None:
     """Seconds, a zone, or no zone, which means UTC."""
     assert b"Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n" in made(date=0)
+    odd = datetime.fromisoformat("2024-01-01T01:02:03+01:02:03")  # a zone in mail has no seconds
+    assert b"Date: Mon, 01 Jan 2024 00:00:00 +0000\r\n" in made(date=odd)
     zone = timezone(timedelta(hours=2))
     assert b"02 Jan 2026 10:00:00 +0200\r\n" in made(date=datetime(2026, 1, 2, 10, tzinfo=zone))
     assert b"02 Jan 2026 10:00:00 +0000\r\n" in made(date=datetime(2026, 1, 2, 10))  # noqa: DTZ001
