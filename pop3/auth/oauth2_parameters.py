@@ -46,6 +46,10 @@ def check(given: OAuth2Parameters) -> None:
             _check_url(key, url)
     if given.jwks_url is not None and (given.issuer is None or not given.audience):
         raise ConfigError("jwks_url: needs issuer and audience, or tokens for others would do")
+    if given.introspection_url is not None and not (given.audience or given.scope):
+        raise ConfigError(
+            "introspection_url: needs audience or scope, or tokens for other services would do"
+        )
     unknown = sorted(set(given.algorithms) - set(ALGORITHMS))
     if unknown or not given.algorithms:
         what = unknown[0] if unknown else "empty"

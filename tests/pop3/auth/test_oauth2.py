@@ -253,10 +253,17 @@ def test_other_backends_say_who_it_is(tmp_path: Path, authority: Authority) -> N
         ("jwks_url: ftp://id.example/jwks", "jwks_url: not https://"),
         ("jwks_url: https://u:hush@id.example/", "jwks_url: not https://"),
         ("jwks_url: https://id.example/", "needs issuer and audience"),
-        ("introspection_url: https://a/\nalgorithms: HS256", "algorithms: HS256; there are: RS256"),
-        ("introspection_url: https://a/\nalgorithms: none", "algorithms: none; there are"),
-        ("introspection_url: https://a/\nclient_id: x", "client_id: goes with"),
-        ("introspection_url: https://a/\nca_file: gone", "ca_file: "),
+        ("introspection_url: https://id.example/", "needs audience or scope"),
+        (
+            "scope: mail\nintrospection_url: https://a/\nalgorithms: HS256",
+            "algorithms: HS256; there are: RS256",
+        ),
+        (
+            "scope: mail\nintrospection_url: https://a/\nalgorithms: none",
+            "algorithms: none; there are",
+        ),
+        ("scope: mail\nintrospection_url: https://a/\nclient_id: x", "client_id: goes with"),
+        ("scope: mail\nintrospection_url: https://a/\nca_file: gone", "ca_file: "),
         ("nonsense: 1", 'no key "nonsense"'),
     ],
 )
