@@ -148,6 +148,7 @@ def prepare(personality: str) -> None:
             # Not subprocess: the master would wait in a hub for a SIGCHLD that it has blocked, and
             # libraries start programs when they are imported. Workers patch it for themselves.
             monkey.patch_all(subprocess=False)
+            import gevent.subprocess  # noqa: F401, PLC0415 - a worker in a jail could not load it
 
 
 def patch_worker() -> None:

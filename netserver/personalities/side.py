@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # seconds from the birth of one to that of its replacement, at least
 SPACING = 1.0
 # seconds until one that failed is replaced
-AFTER_FAILURE = 30.0
+AFTER_FAILURE = 5.0
 # seconds until one of those is replaced whom clients wait for
 AFTER_FAILURE_IN_USE = 1.0
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.e2e.test_daemon import give_to_nobody, reachable, root_only, status
+from tests.e2e.test_daemon import give_to_nobody, root_only, status
 from tests.e2e.test_tls import make_certificate
 from tests.support.maildirs import PLAIN, make_maildir, with_crlf
-from tests.support.processes import children_of, descriptors, is_alive, wait_until
+from tests.support.processes import children_of, descriptors, is_alive, reachable, wait_until
 from tests.support.servers import PERSONALITIES, RunningServer, run_program
 from tests.support.wire import Wire
 

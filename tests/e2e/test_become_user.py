@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.e2e.test_daemon import reachable, status
+from tests.e2e.test_daemon import status
 from tests.support.maildirs import PLAIN, add_message, make_maildir, stored_messages, with_crlf
-from tests.support.processes import children_of
+from tests.support.processes import children_of, reachable
 from tests.support.servers import run_program
 
 pytestmark = [

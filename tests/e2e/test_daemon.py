@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.support.maildirs import PLAIN, make_maildir, with_crlf
-from tests.support.processes import children_of, is_alive, wait_until
+from tests.support.processes import children_of, is_alive, reachable, wait_until
 from tests.support.servers import OWN_OPTIONS, ROOT, RunningServer, environment, write_users
 
 KINDS = ("single", "fork", "prefork", "gevent")
@@ -35,13 +35,6 @@ def give_to_nobody(*paths: Path) -> None:
     for top in paths:
         for path in (top, *top.rglob("*")):
             os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def reachable(path: Path) -> None:
-    """Let others pass through the private directories above."""
-    for parent in (path, *path.parents):
-        if parent != Path("/") and parent.stat().st_mode & 0o001 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def who_serves(server: RunningServer) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import reachable
 from tests.support.servers import ROOT, RunningServer, run_program, running, write_users
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="--user needs root")
@@ -94,7 +95,8 @@ def owned(
     for directory in (mail, code):
         directory.mkdir()
     for directory in (code, outside):
-        _open_up(directory)
+        reachable(directory)
+        directory.chmod(0o755)
     mail.chmod(0o777)
     (code / "owned.py").write_text(SOURCE)
     for name in ("mail-of-others", "key.pem", "pid"):
@@ -126,13 +128,6 @@ def owned(
             (mail / name).chmod(0o644)
         yield server
     shutil.rmtree(home, ignore_errors=True)
-
-
-def _open_up(path: Path) -> None:
-    """Let everybody come as far as here: pytest's directories are for their owner alone."""
-    for directory in (path, *path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o755)
 
 
 @ROOT_ONLY

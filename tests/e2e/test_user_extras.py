@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.e2e.test_daemon import give_to_nobody, reachable
+from tests.e2e.test_daemon import give_to_nobody
 from tests.support.maildirs import make_maildir, stored_messages, undo_dots
-from tests.support.processes import wait_until
+from tests.support.processes import reachable, wait_until
 from tests.support.servers import RunningServer, run_program
 
 SHORT = b"Subject: one\r\n\r\nbody\r\n.dot\r\n"

@@ -13,6 +13,7 @@ from pop3.lock import MaildropLock, lock_file
 from pop3.sources import mbox_recovery
 from pop3.sources.mbox_lock import Rules
 from pop3.sources.mbox_recovery import Interrupted, maildrop_name, may_complain, recover_all
+from tests.support.processes import reachable
 
 ENVELOPE = b"From a@example.org Thu Jan  1 00:00:00 1970\n"
 MAIL = [ENVELOPE + b"Subject: %d\n\nbody of %d\n\n" % (number, number) for number in range(4)]
@@ -162,9 +163,7 @@ def test_root_takes_the_rights_of_who_wrote_the_journal(site: Site) -> None:
     """A journal made up by a user has no file written that this user could not write."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    for directory in (*site.mail.parents, site.mail, site.state):
-        if str(directory).startswith("/tmp/pytest-of-"):
-            directory.chmod(directory.stat().st_mode | 0o055)
+    reachable(site.mail)
     box = site.mail / "anna"
     box.write_bytes(b"".join(MAIL))
     os.chown(box, 4711, 4711)
