@@ -51,6 +51,12 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def complaints(text: str) -> list[str]:
+    """Return what a server says, but for its warning about a place without a certificate."""
+    known = "no password is taken from other machines"
+    return [line for line in text.splitlines() if known not in line]
+
+
 @pytest.mark.parametrize(("name", "status"), [("v3", 1), ("v2", 1), ("scrape", 1), ("plain", 0)])
 def test_the_server_takes_the_new_file(name: str, status: int, tmp_path: Path) -> None:
     """With a users file added it passes --check-config."""
@@ -66,7 +72,7 @@ def test_the_server_takes_the_new_file(name: str, status: int, tmp_path: Path) -
     state = f"sqlite:///{tmp_path}/state"
     check = ("--no-default-config", "--auth", f"passwd-file:{users}", "--state", state)
     checked = run("pop3-server", "-c", new, *check, "--check-config")
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert (checked.returncode, complaints(checked.stderr)) == (0, [])
 
 
 def test_values_and_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +257,7 @@ def test_what_single_users_had_is_taken_over(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     state = ("--state", f"sqlite:///{tmp_path}/state")
     checked = run("pop3-server", "-c", new, "--no-default-config", *state, "--check-config")
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert (checked.returncode, complaints(checked.stderr)) == (0, [])
     shown = run("pop3-server", "-c", new, "--no-default-config", *state, "--print-config")
     for line in (
         "add-received: [anna]",
