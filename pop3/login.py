@@ -1,7 +1,6 @@
 """From a name and a secret to an open maildrop: check, lock, open, list (RFC 1939 §4)."""
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pop3 import become_user, commands_auth
@@ -88,11 +87,8 @@ def parse(server: "POP3Server[Any]", session: Session[Any], name: bytes) -> Logi
         return None
     connection = session.connection
     server_name = None if connection.tls is None else connection.tls.server_name
-    return replace(
-        login,
-        origin=Origin(
-            server_name, lambda: server.host_names(connection.peer, connection.run_blocking)
-        ),
+    return login.coming_from(
+        Origin(server_name, lambda: server.host_names(connection.peer, connection.run_blocking))
     )
 
 

@@ -4,6 +4,7 @@ import secrets
 import struct
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 
 _KEY = 8
@@ -34,6 +35,8 @@ class Acquainted:
         """Take SIZE octets that may hold a table already; without them it is this process's own."""
         self._memory = memoryview(bytearray(self.SIZE)) if memory is None else memory
         self._key = _key_of(self._memory, b"known001", self.SIZE)
+        # the same users come again and again from the same places
+        self._digest = lru_cache(maxsize=4096)(self._digest_of)
 
     def has(self, address_key: bytes, user: str) -> bool:
         """Tell whether this user has logged in from there."""
@@ -54,7 +57,7 @@ class Acquainted:
         if place is not None:
             self._memory[place : place + _KEY] = bytes(_KEY)
 
-    def _digest(self, address_key: bytes, user: str) -> bytes:
+    def _digest_of(self, address_key: bytes, user: str) -> bytes:
         octets = bytes((len(address_key),)) + address_key + user.encode("utf-8", "surrogatepass")
         digest = blake2b(octets, key=self._key, digest_size=_KEY).digest()
         return digest if any(digest) else b"\1" * _KEY  # all zero is a free place

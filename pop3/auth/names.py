@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from unicodedata import category, normalize
 
 MAX_OCTETS = 255
@@ -63,13 +64,22 @@ class LoginName:
         text without controls (a source whose users are search terms), and what is no domain or
         view belongs to it.
         """
-        text = _decoded(raw)
-        if text is None:
-            raise ValueError("login name is not 1 to 255 octets of UTF-8")
-        unwanted = _CONTROLS | _INVISIBLE if strict else _CONTROLS
-        if any(category(letter) in unwanted for letter in text):
-            raise ValueError("login name holds a control character")
-        return _strict_name(text) if strict else _wide_name(text)
+        return _parsed(raw, strict=strict)
+
+    def coming_from(self, origin: Origin) -> "LoginName":
+        """Return the same name with where it comes from; `replace` takes four times as long."""
+        return LoginName(self.localpart, self.view, self.domain, origin)
+
+
+@lru_cache(maxsize=4096)  # the same users come again and again; what is no name is not kept
+def _parsed(raw: bytes, *, strict: bool) -> LoginName:
+    text = _decoded(raw)
+    if text is None:
+        raise ValueError("login name is not 1 to 255 octets of UTF-8")
+    unwanted = _CONTROLS | _INVISIBLE if strict else _CONTROLS
+    if any(category(letter) in unwanted for letter in text):
+        raise ValueError("login name holds a control character")
+    return _strict_name(text) if strict else _wide_name(text)
 
 
 def _decoded(raw: bytes) -> str | None:
