@@ -222,6 +222,8 @@ class Master(Personality):
         return child.kind == "worker" and now - child.born < YOUNG
 
     def _back_off(self, now: float) -> None:
+        if now < self._not_before:
+            return  # made together with the one that failed before: one failure, not many
         if now - self._last_failure > PEACE:
             self._failures = 0
         self._last_failure = now

@@ -89,6 +89,18 @@ def test_all_workers_killed_at_once(start: Start, kind: str) -> None:
     )
 
 
+def test_workers_killed_one_by_one_are_one_failure(start: Start) -> None:
+    """Each is seen to end in a turn of its own; the patience grows once and not twelve times."""
+    server = start(personality="prefork")
+    before = server.workers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: pid not in server.workers(), 10, "its end")  # type: ignore[misc]
+    with server.session() as wire:
+        wire.quit()
+    assert not set(server.workers()) & set(before)
+
+
 @pytest.mark.parametrize("kind", POOLS)
 def test_a_stopped_worker_is_replaced(start: Start, kind: str) -> None:
     """A worker that shows no sign of life for --worker-timeout is killed and replaced."""
