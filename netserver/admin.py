@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -182,7 +183,7 @@ class Admin:
         self._clients.append(client)
 
 
-class _Client:
+class _Client(ABC):
     """One connection; ``replies`` are pieces that are still to be made."""
 
     may_take_long: ClassVar[bool] = True
@@ -222,9 +223,9 @@ class _Client:
             self.socket.recv(LINE_LIMIT)
         self.socket.close()
 
+    @abstractmethod
     def _take(self) -> bool:
         """Take the next request of what was given; False if there is none yet."""
-        raise NotImplementedError
 
 
 class _Control(_Client):

@@ -23,13 +23,14 @@ def submit(form: Form, page: Page, values: Mapping[str, Any]) -> Request:
     click: Any = form.submit
     if click is not None and click is not False:
         buttons = find(click, source)
-        if not buttons or buttons[0].node is None:
+        button = buttons[0].node if buttons else None
+        if button is None or not hasattr(button.root, "tag"):
             raise SiteChanged(f"no button: {click}", page)
-        click = buttons[0].node
+        click = button
     data = {name: template(values) for name, template in form.fields.items()}
     try:
         made = form2request(node, data, click=click)
-    except (ValueError, NotImplementedError, TypeError, AttributeError) as error:
+    except (ValueError, NotImplementedError) as error:  # the latter: a file, a dialog
         raise SiteChanged(f"form cannot be sent: {type(error).__name__}", page) from error
     return Request(made.url, made.method, bytes(made.body), dict(made.headers))
 

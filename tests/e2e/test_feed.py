@@ -14,10 +14,10 @@ import pytest
 
 from tests.conftest import Start
 from tests.support.feedsite import FeedSite, News, rss
+from tests.support.made_mail import subjects, uids
 from tests.support.processes import wait_until
 from tests.support.servers import ROOT, RunningServer, run_program
 from tests.support.website import Answer, drip
-from tests.support.wire import Wire
 
 Serve = Callable[..., RunningServer]
 NEVER = ("--check-for-dequeue", "0")
@@ -44,25 +44,6 @@ def serve(start: Start, site: FeedSite) -> Serve:
         return start(personality=personality, source="feed", options=given, **arguments)
 
     return started
-
-
-def uids(wire: Wire) -> list[bytes]:
-    """Return the unique ids."""
-    return [line.split()[1] for line in wire.lines(b"UIDL")]
-
-
-def subjects(wire: Wire) -> list[str]:
-    """Return all subjects; every message is as long as LIST says and parses without defects."""
-    found = []
-    for line in wire.lines(b"LIST"):
-        number, size = line.split()
-        octets = wire.message(b"RETR " + number)
-        assert len(octets) == int(size)
-        assert max(map(len, octets.split(b"\r\n"))) <= 78
-        message = message_from_bytes(octets, policy=default)
-        assert not message.defects
-        found.append(str(message["Subject"]))
-    return found
 
 
 def refused(server: RunningServer, user: str) -> bytes:

@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import datetime as dt
-import ipaddress
 import shutil
 import ssl
 import subprocess
@@ -11,9 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import Start
 from tests.netserver.certs import make_certificate as make_pair
@@ -30,32 +25,10 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl he
 
 
 def make_certificate(directory: Path) -> Path:
-    """Write a self-signed certificate for localhost with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    """Write a self-signed certificate for localhost, its key in the same file."""
+    certificate, key = make_pair(directory)
     path = directory / "cert.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    path.write_bytes(certificate.read_bytes() + key.read_bytes())
     path.chmod(0o600)
     return path
 

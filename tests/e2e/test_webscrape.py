@@ -14,10 +14,10 @@ from urllib.request import urlopen
 import pytest
 
 from tests.conftest import Start
+from tests.support.made_mail import subjects, uids
 from tests.support.scrapes import BIG_SITE, OLD_SITE, write_spec
 from tests.support.servers import ROOT, RunningServer, run_program
 from tests.support.website import Answer, Asked, OldSite, big_site, drip, redirect, zeros
-from tests.support.wire import Wire
 
 Serve = Callable[..., RunningServer]
 USER = "perl:5:Berlin"
@@ -40,25 +40,6 @@ def serve(start: Start, tmp_path: Path, site: OldSite) -> Serve:
         return start(personality=personality, source="webscrape", options=given, **arguments)
 
     return started
-
-
-def uids(wire: Wire) -> list[bytes]:
-    """Return the unique ids."""
-    return [line.split()[1] for line in wire.lines(b"UIDL")]
-
-
-def subjects(wire: Wire) -> list[str]:
-    """Return all subjects; every message is as long as LIST says and parses without defects."""
-    found = []
-    for line in wire.lines(b"LIST"):
-        number, size = line.split()
-        octets = wire.message(b"RETR " + number)
-        assert len(octets) == int(size)
-        assert max(map(len, octets.split(b"\r\n"))) <= 78
-        message = message_from_bytes(octets, policy=default)
-        assert not message.defects
-        found.append(str(message["Subject"]))
-    return found
 
 
 def test_a_search_is_a_mailbox(personality: str, serve: Serve, site: OldSite) -> None:
