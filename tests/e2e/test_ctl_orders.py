@@ -10,6 +10,7 @@ from subprocess import run
 
 import pytest
 
+from netserver.control import ControlError
 from tests.conftest import Start
 from tests.support.ctl import (
     CONTROLLED,
@@ -22,7 +23,7 @@ from tests.support.ctl import (
     write_config,
 )
 from tests.support.processes import children_of, is_alive, wait_until
-from tests.support.servers import ROOT, environment
+from tests.support.servers import ROOT, RunningServer, environment
 
 
 @pytest.mark.parametrize("personality", ["gevent", "prefork"])
@@ -73,8 +74,32 @@ def test_reload_hands_the_socket_over(tmp_path: Path, start: Start, personality:
     assert found["pid"] == server.pid
 
 
-def test_a_killed_admin_child_comes_back(tmp_path: Path, start: Start) -> None:
-    """With the same socket; clients do not notice."""
+@pytest.mark.parametrize("personality", CONTROLLED)
+def test_a_killed_admin_child_comes_back(tmp_path: Path, start: Start, personality: str) -> None:
+    """At the same place; clients do not notice. `single` makes it when it has no client."""
+    server = started(tmp_path, personality, start=start)
+    with server.session("anna") as wire:
+        admin = ask(server, "status")["admin"]
+        assert isinstance(admin, int)
+        os.kill(admin, signal.SIGKILL)
+        if personality != "single":
+            wait_until(lambda: answering(server) not in (None, admin), 20, "another admin child")
+            assert names(server) == ["anna"]
+        wire.ok(b"NOOP")
+        wire.quit()
+    wait_until(lambda: answering(server) not in (None, admin), 20, "another admin child")
+
+
+def answering(server: RunningServer) -> object:
+    """Return the process that answers on the control socket, None if none does."""
+    try:
+        return ask(server, "status")["admin"]
+    except ControlError:
+        return None
+
+
+def test_a_socket_that_was_removed_comes_back(tmp_path: Path, start: Start) -> None:
+    """The admin child notices and makes the path again."""
     server = started(tmp_path, "gevent", start=start)
     with server.session("anna") as wire:
         admin = ask(server, "status")["admin"]

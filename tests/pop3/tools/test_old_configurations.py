@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,10 +40,30 @@ def server_on(new: Path, home: Path) -> list[str]:
     return [*arguments, "--auth", f"passwd-file:{users}"]
 
 
+@contextmanager
+def serving(arguments: list[str], home: Path, *own: str) -> Iterator[tuple[str, int]]:
+    """Run a server with these arguments on a free port; yields where it is."""
+    addresses = home / "addresses"
+    place = ("--listen", "127.0.0.1:0", "--address-file", str(addresses), *own)
+    command = [sys.executable, str(ROOT / "bin/pop3-server"), *arguments, *place]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, env=environment(home), cwd=home
+    ) as server:
+        try:
+            wait_until(lambda: addresses.exists() or server.poll() is not None, 20, "start")
+            host, _, port = addresses.read_text().strip().rpartition(":")
+            yield host, int(port)
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
 @pytest.mark.parametrize("name", ["mpopd", "getpass", "second", "jobserve", "mpopd-v2"])
 def test_it_starts(name: str, tmp_path: Path) -> None:
-    """With `auth` added, nothing is left that a server would refuse."""
+    """With `auth` added, nothing is left that a server would refuse, and it greets."""
     arguments = server_on(converted(name, tmp_path), tmp_path)
+    with serving(arguments, tmp_path) as (host, port), Wire(host, port) as wire:
+        wire.quit()
     done = run_program("pop3-server", *arguments, "--check-config", home=tmp_path)
     assert done.returncode == 0, done.stderr
     # 120 seconds are told, and kept; so is a place for all the world without a certificate
@@ -57,20 +79,12 @@ def test_it_serves(name: str, source: str, tmp_path: Path) -> None:
         (tmp_path / "mail/anna").write_bytes(ENVELOPE + PLAIN + b"\n")
     else:
         make_maildir(tmp_path / "mail/anna", [PLAIN])
-    addresses = tmp_path / "addresses"
-    own = ["--listen", "127.0.0.1:0", "--address-file", str(addresses), "--personality", "single"]
+    own = ["--personality", "single"]
     own += ["--maildir", f"{tmp_path}/mail/{{user}}"] if source == "maildir" else []
-    command = [sys.executable, str(ROOT / "bin/pop3-server"), *server_on(new, tmp_path), *own]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, env=environment(tmp_path), cwd=tmp_path
-    ) as server:
-        try:
-            wait_until(lambda: addresses.exists() or server.poll() is not None, 20, "start")
-            host, _, port = addresses.read_text().strip().rpartition(":")
-            with Wire(host, int(port)) as wire:
-                wire.login()
-                assert wire.ok(b"STAT").startswith(b"+OK 1 ")
-                wire.quit()
-        finally:
-            server.terminate()
-    assert server.returncode == 0
+    with (
+        serving(server_on(new, tmp_path), tmp_path, *own) as (host, port),
+        Wire(host, port) as wire,
+    ):
+        wire.login()
+        assert wire.ok(b"STAT").startswith(b"+OK 1 ")
+        wire.quit()
