@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from netserver.access import Verdict, ip_of, is_host_name, matches_name, network_of
 from netserver.errors import ConfigError
-from netserver.file_contents import CHECK_INTERVAL, FileContents, NotRegularError, signature_of
+from netserver.file_contents import (
+    CHECK_INTERVAL,
+    FileContents,
+    Looks,
+    NotRegularError,
+    signature_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -211,26 +217,16 @@ class RuleFile(Generic[P]):
         self._option = option
         self._parse = parse
         self._log = log
-        self._clock = clock
-        self._next_look = clock() + CHECK_INTERVAL
-        self._looking = False
+        self._looks = Looks(clock, clock() + CHECK_INTERVAL)
         # shared by the processes that are forked later: only one of them tells what is wrong
         self._told = mmap.mmap(-1, _DIGEST)
         self._now = self._read()
 
     def rules(self, run_blocking: RunBlocking) -> P:
-        """Return the rules; at most once a second, look whether the file changed.
-
-        Whoever looks waits for the answer; the others go on with what there is.
-        """
-        now = self._clock()
-        if now >= self._next_look and not self._looking:
-            self._next_look = now + CHECK_INTERVAL
-            self._looking = True
-            try:
-                self._take(run_blocking("disk", self._look))
-            finally:
-                self._looking = False
+        """Return the rules; look, when it is time, whether the file changed."""
+        found = self._looks.if_due(lambda: run_blocking("disk", self._look))
+        if found is not None:
+            self._take(found)
         return self._now.rules
 
     def _look(self) -> _Contents[P] | str:

@@ -6,7 +6,12 @@ import os
 import stat
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 # seconds between two looks at a file
 CHECK_INTERVAL = 1.0
 # A file changed this short a time before it was read may change again within one tick of its clock.
@@ -40,6 +45,31 @@ class FileContents:
             data = file.read()
         settled = abs(time.time() - status.st_mtime) > _SETTLED
         return cls(data, status.st_mode, signature_of(status) if settled else None)
+
+
+class Looks:
+    """When to look at a file again: once a second at most, and one at a time.
+
+    Whoever looks waits for the answer; the others go on with what there is.
+    """
+
+    def __init__(self, clock: Callable[[], float], first: float) -> None:
+        """Take the clock, in seconds, and when the first look is due."""
+        self._clock = clock
+        self.next = first
+        self._looking = False
+
+    def if_due(self, look: Callable[[], T]) -> T | None:
+        """Return what `look` returns, None if it is not time."""
+        now = self._clock()
+        if now < self.next or self._looking:
+            return None
+        self.next = now + CHECK_INTERVAL
+        self._looking = True
+        try:
+            return look()
+        finally:
+            self._looking = False
 
 
 def signature_of(status: os.stat_result) -> Signature:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from pop3.auth.table_file import Places
+
 _SLOTS = 2048
-# An entry lives in one of the few slots from where its key points to.
-_PROBES = 8
 _MAGIC = b"bans0001"
 _HEADER = struct.Struct("@8s16sd32x")  # magic, key of the hashes, when the last ban of all ends
 _LAST_END = 3  # the place of that time among the numbers of 8 octets
@@ -70,6 +70,7 @@ class BanTable:
         """Take SIZE octets that may hold a table already; without them it is this process's own."""
         self._memory = memoryview(bytearray(SIZE)) if memory is None else memory
         self._clock = clock
+        self._places = Places(self._memory, _HEADER.size, _SLOTS, _SLOT.size)
         # single numbers go through this view: pack_into clears the place before it writes
         self._times = self._memory[:SIZE].cast("d")
         magic, self._key, _ = _HEADER.unpack_from(self._memory)
@@ -87,7 +88,7 @@ class BanTable:
         """Tell whether a network (as `network_name` writes it) or a user is banned now."""
         if self.is_empty:
             return False
-        found = self._find(self._digest(name))
+        found = self._places.find(self._digest(name))
         return found is not None and self._read(found).end > self._clock()
 
     def add(self, name: str, seconds: float, *, by_hand: bool = False) -> bool:
@@ -98,10 +99,10 @@ class BanTable:
         now = self._clock()
         end = now + min(seconds, LONGEST)
         key = self._digest(name)
-        at = self._find(key)
+        at = self._places.find(key)
         told = 0
         if at is None:
-            at = min(self._window(key), key=self._worth)
+            at = min(self._places.of(key), key=self._worth)
             before = self._read(at)
             if before.by_hand and before.end > now and not by_hand:
                 return False
@@ -118,7 +119,7 @@ class BanTable:
     def lift(self, name: str) -> bool:
         """End a ban; return whether there was one. Who was told of it can be told of this."""
         key = self._digest(name)
-        at = self._find(key)
+        at = self._places.find(key)
         if at is None:
             return False
         ban = self._read(at)
@@ -148,7 +149,7 @@ class BanTable:
     def tell(self, ban: Ban) -> None:
         """Note that the ban command was called for it."""
         key = self._digest(ban.name)
-        at = self._find(key)
+        at = self._places.find(key)
         if at is None:
             return
         now = self._read(at)
@@ -162,16 +163,6 @@ class BanTable:
         octets = name.encode("utf-8", "surrogatepass")
         digest = blake2b(octets, key=self._key, digest_size=8).digest()
         return digest if any(digest) else b"\1" * 8  # all zero is a free slot
-
-    def _window(self, key: bytes) -> list[int]:
-        first = int.from_bytes(key[:4], "little")
-        return [_HEADER.size + (first + step) % _SLOTS * _SLOT.size for step in range(_PROBES)]
-
-    def _find(self, key: bytes) -> int | None:
-        for offset in self._window(key):
-            if self._memory[offset : offset + 8] == key:
-                return offset
-        return None
 
     def _worth(self, offset: int) -> tuple[bool, float]:
         ban = self._read(offset)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from netserver.errors import ConfigError
-from netserver.file_contents import CHECK_INTERVAL, FileContents, NotRegularError, signature_of
+from netserver.file_contents import FileContents, Looks, NotRegularError, signature_of
 from pop3.auth import schemes
 from pop3.auth.names import MAX_OCTETS, LoginName
 from pop3.auth.stored import Survey, survey
@@ -127,10 +127,8 @@ class UsersFile:
     ) -> None:
         self.path = path
         self._warn = warn
-        self._clock = clock
         self._users: Users | None = None
-        self._next_look = 0.0
-        self._looking = False
+        self._looks = Looks(clock, 0.0)
         # What the file looked like when it was read, and when reading it failed.
         self._seen: tuple[int, ...] | None = None
         self._failed: tuple[int, ...] | str | None = None
@@ -150,20 +148,9 @@ class UsersFile:
             self._warn(complaint)
 
     def users(self, run_blocking: RunBlocking) -> Users:
-        """Return the users; at most once a second, look whether the file changed.
-
-        Whoever looks waits for the answer; the others go on with what there is.
-        """
-        now = self._clock()
-        if now >= self._next_look and not self._looking:
-            self._next_look = now + CHECK_INTERVAL
-            self._looking = True
-            try:
-                complaints = run_blocking("disk", self._look)
-            finally:
-                self._looking = False
-            for complaint in complaints:
-                self._warn(complaint)
+        """Return the users; look, when it is time, whether the file changed."""
+        for complaint in self._looks.if_due(lambda: run_blocking("disk", self._look)) or ():
+            self._warn(complaint)
         if self._users is None:
             raise ConfigError(f"{self.path}: not loaded")
         return self._users

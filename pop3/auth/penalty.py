@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from pop3.auth.secret import Secret
-from pop3.auth.table_file import boot_id
+from pop3.auth.table_file import Places, boot_id
 
 LAST_DELAY = 15.0  # seconds; longer would help nobody, clients give up
 DECAY = 900.0  # seconds without a failure until all is forgotten
 
 _SLOTS = 4096
-# An entry lives in one of the few slots from where its key points to.
-_PROBES = 8
 _MAGIC = b"penalty2"
 # magic, key of the hashes, time of the last failure of all, the boot that the times belong to
 _HEADER = struct.Struct("@8s16sd16s")
@@ -70,6 +68,7 @@ class PenaltyTable:
         self._first_delay = first_delay
         self._trusted: list[_Network] = [ipaddress.ip_network(net) for net in trusted]
         self._clock = clock
+        self._places = Places(self._memory, _HEADER.size, _SLOTS, _SLOT.size)
         # single numbers go through this view: pack_into clears the place before it writes
         self._times = self._memory[:SIZE].cast("d")
         magic, _, _, boot = _HEADER.unpack_from(self._memory)
@@ -159,9 +158,9 @@ class PenaltyTable:
             self._reduce(key, 0)
             return
         when = self._clock() - age
-        offset = self._find(key)
+        offset = self._places.find(key)
         if offset is None:
-            offset = min(self._window(key), key=lambda slot: self._live(slot)[1:])
+            offset = min(self._places.of(key), key=lambda slot: self._live(slot)[1:])
         self._put(offset, key, when, bytes(4), min(count, _MAX_COUNT))
         self._times[_LAST_FAILURE] = max(self._times[_LAST_FAILURE], when)
 
@@ -179,18 +178,8 @@ class PenaltyTable:
         digest = blake2b(content, key=self._memory[8:24], person=kind, digest_size=size).digest()
         return digest if any(digest) else b"\1" * size  # all zero is a free slot
 
-    def _window(self, key: bytes) -> list[int]:
-        first = int.from_bytes(key[:4], "little")
-        return [_HEADER.size + (first + step) % _SLOTS * _SLOT.size for step in range(_PROBES)]
-
-    def _find(self, key: bytes) -> int | None:
-        for offset in self._window(key):
-            if self._memory[offset : offset + 8] == key:
-                return offset
-        return None
-
     def _count(self, key: bytes) -> int:
-        offset = self._find(key)
+        offset = self._places.find(key)
         return 0 if offset is None else self._live(offset)[1]
 
     def _live(self, offset: int) -> tuple[bytes, int, float]:
@@ -199,12 +188,12 @@ class PenaltyTable:
         return attempt, count if 0 <= self._clock() - when < DECAY else 0, when
 
     def _add(self, key: bytes, attempt: bytes) -> int:
-        offset = self._find(key)
+        offset = self._places.find(key)
         count = 0
         if offset is None:
             # Whoever failed least and longest ago gives way: spraying names must not push out an
             # entry that has grown.
-            offset = min(self._window(key), key=lambda slot: self._live(slot)[1:])
+            offset = min(self._places.of(key), key=lambda slot: self._live(slot)[1:])
         else:
             before, count, _ = self._live(offset)
             if before == attempt and count:
@@ -216,7 +205,7 @@ class PenaltyTable:
         return count
 
     def _reduce(self, key: bytes, count: int) -> None:
-        offset = self._find(key)
+        offset = self._places.find(key)
         if offset is None:
             return
         if count == 0:

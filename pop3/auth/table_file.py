@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from netserver import native
@@ -55,3 +56,31 @@ def boot_id() -> bytes:
         return bytes.fromhex(text.strip().replace("-", ""))[:16].ljust(16, b"\0")
     except (OSError, ValueError):
         return bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an entry may lie in a table of `slots` slots of `size` octets after a header.
+
+    An entry begins with its key and lies in one of the few slots from where the key points to.
+    """
+
+    memory: memoryview
+    header: int
+    slots: int
+    size: int
+    probes: int = 8
+
+    def of(self, key: bytes) -> list[int]:
+        """Return where an entry with this key may be."""
+        first = int.from_bytes(key[:4], "little")
+        return [
+            self.header + (first + step) % self.slots * self.size for step in range(self.probes)
+        ]
+
+    def find(self, key: bytes) -> int | None:
+        """Return where it is, None if it is not there."""
+        for offset in self.of(key):
+            if self.memory[offset : offset + len(key)] == key:
+                return offset
+        return None

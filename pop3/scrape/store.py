@@ -1,11 +1,12 @@
 """What is kept of sites between sessions: messages with their sizes, list pages, what is wrong.
 
 It lies in the server's state (`pop3.state`), in tables of its own. A mailbox is named by a source
-and what is looked for. All methods of Store wait for a disk or a network (call them through
-`connection.run_blocking("disk", …)`) and raise TemporaryFailure.
+and what is looked for. All methods of Store but `visit` wait for a disk or a network: call them
+through `connection.run_blocking("disk", …)`; they raise TemporaryFailure.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pop3.scrape.store_tables import make_tables, tables
 from pop3.state import insert_new
 
 if TYPE_CHECKING:
+    from pop3.auth.passwd_file import RunBlocking
     from pop3.state import State
 
 MOST_TRIES = 5
@@ -25,6 +27,7 @@ MOST_TRIES = 5
 _FOREVER = 1e18
 _LAST = 2**62  # the number of a notice: after all mail
 _PART = 400  # uids in one statement
+_VISIT_SECONDS = 3600.0  # between two notes that an owner was here: each is a write to disk
 _MOST_PAGES = 50  # of one mailbox, for conditional requests
 _TIMES = ("tried", "checked", "opened")
 
@@ -234,6 +237,19 @@ class Store:
                 for row in connection.execute(query.where(c.mailbox == mailbox, c.uid.in_(part))):
                     found[row.uid] = Row(row.uid, row.octets, row.body, json.loads(row.entry))
         return found
+
+    def visit(self, run: "RunBlocking", mailbox: str, site: str, account: str) -> Kept:
+        """Return what is kept for an owner who is here, and note now and then that it is so.
+
+        `run` is the connection's `run_blocking`.
+        """
+        kept = self.remembered(mailbox)
+        if kept is None:
+            kept = run("disk", self.load_listing, mailbox)
+        now = time.time()
+        if now - kept.opened > _VISIT_SECONDS:
+            run("disk", self.note_visit, mailbox, site, account, now)
+        return kept
 
     def note_visit(self, mailbox: str, site: str, account: str, now: float) -> None:
         """Note that the owner is here: the mailbox is refreshed in the background from now on."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pop3.scrape.store import Kept, Store
     from pop3.session import Session
 
-_VISIT_SECONDS = 3600.0  # between two notes that a feed is read: each is a write to disk
 _RETRY_SECONDS = 60.0  # before a feed that was never read is asked for again
 _LOGIN_SECONDS = 30.0  # what has not come by then is left to the background
 _BATCH_SECONDS = 30.0  # of background work at a time
@@ -106,13 +105,7 @@ class FeedBox:
         from pop3.feed.rounds import SITE  # noqa: PLC0415 - heavy, see feed
 
         run = session.connection.run_blocking
-        kept = self._store.remembered(feed.mailbox)
-        if kept is None:
-            kept = run("disk", self._store.load_listing, feed.mailbox)
-        now = time.time()
-        if now - kept.opened > _VISIT_SECONDS:
-            run("disk", self._store.note_visit, feed.mailbox, SITE, feed.key, now)
-        return kept
+        return self._store.visit(run, feed.mailbox, SITE, feed.key)
 
     def _is_due(self, kept: "Kept", now: float, grace: float) -> bool:
         if not kept.checked:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_VISIT_SECONDS = 3600.0  # between two notes that the owner was here: each is a write to disk
 _AHEAD = 50  # messages read at once: a client reads one after the other
 _MOST_AHEAD = 1024 * 1024  # octets of them
 _FIRST_PAUSE = 0.002
@@ -53,13 +52,8 @@ class WebBox:
         Raises TemporaryFailure.
         """
         run = session.connection.run_blocking
-        kept = self.store.remembered(self.mailbox)
-        if kept is None:
-            kept = run("disk", self.store.load_listing, self.mailbox)
-        now = time.time()
-        if now - kept.opened > _VISIT_SECONDS:
-            run("disk", self.store.note_visit, self.mailbox, self.site, self.account, now)
-        if now - kept.tried > self.spec.cache.list + grace or not kept.checked:
+        kept = self.store.visit(run, self.mailbox, self.site, self.account)
+        if time.time() - kept.tried > self.spec.cache.list + grace or not kept.checked:
             kept = self._refreshed(session)
         self._sizes = dict(kept.messages)
         uids = [uid.encode("ascii") for uid, _ in kept.messages]

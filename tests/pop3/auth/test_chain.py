@@ -309,7 +309,7 @@ def test_changed_hash_is_asked_at_once(
     auth.authenticate(name("joe"), RIGHT, pools)
     other = schemes.dummy_like(SLOW)
     (tmp_path / "users0").write_text(f"joe:{other}\n")
-    vars(auth.backends[0])["_file"]._next_look = 0.0
+    vars(auth.backends[0])["_file"]._looks.next = 0.0
     with pytest.raises(AuthFailed):
         auth.authenticate(name("joe"), RIGHT, pools)
     assert pools.hashes == [SLOW, other]

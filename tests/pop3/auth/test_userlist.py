@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from netserver import file_contents
 from netserver.errors import ConfigError
-from pop3.auth import AuthChain, Identity, LoginName, Secret, passwd_file
+from pop3.auth import AuthChain, Identity, LoginName, Secret
 from pop3.auth.names import Origin
 from pop3.errors import AuthFailed, TemporaryFailure
 from tests.support.logins import RIGHT, SHA512, Pools
@@ -106,7 +107,7 @@ def test_unknown_users_and_domains_cost_what_a_wrong_password_costs(
 
 def test_lists_come_change_and_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new domain is found when a login asks, a changed list read, one removed is forgotten."""
-    monkeypatch.setattr(passwd_file, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(file_contents, "CHECK_INTERVAL", 0.0)
     chain = made(home, PATTERN)
     path = write(home, "new.org", f"joe:{SHA512}:7:\n")
     assert check(chain, name("joe@new.org")) == Identity("joe@new.org", 7)
@@ -121,7 +122,7 @@ def test_lists_come_change_and_go(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_lists_out_of_reach_stay_in_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none of the lists can be seen any more, as in a jail, what was read at start counts."""
-    monkeypatch.setattr(passwd_file, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(file_contents, "CHECK_INTERVAL", 0.0)
     chain = made(home, PATTERN)
     (home / "lists").rename(home / "elsewhere")
     assert check(chain, name("joe@one.org")).uid == 5000
@@ -131,7 +132,7 @@ def test_a_broken_list_stops_its_own_domain_only(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new list with a mistake is a warning and a temporary failure; an old one stays in force."""
-    monkeypatch.setattr(passwd_file, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(file_contents, "CHECK_INTERVAL", 0.0)
     warnings: list[str] = []
     chain = made(home, PATTERN, warnings)
     write(home, "bad.org", "joe\n")
