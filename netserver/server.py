@@ -237,6 +237,8 @@ class NetServer(ChildLife, Reload, Controlled, ClientFlow):
         rehearsal = Rehearsal.asked_for(self._environ)
         if rehearsal is not None:
             rehearsal.try_start(self._specs, settings.pid_file, settings.address_file)
+        if settings.sandbox == "require":
+            self.check_sandbox()
         self.rights.drop()
         self.check_rights()
 

@@ -201,6 +201,18 @@ def test_a_running_server_does_not_become_inetd(start: Start, tmp_path: Path) ->
         wire.quit()
 
 
+def test_a_sandbox_that_cannot_be_refuses_the_reload(start: Start, tmp_path: Path) -> None:
+    """`single` cannot be shut in; the old image serves on."""
+    config = tmp_path / "c.yaml"
+    config.write_text("personality: gevent\n")
+    server = start(personality=None, options=("--config", str(config)))
+    config.write_text("personality: single\nsandbox: require\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("reload refused")
+    with server.session() as wire:
+        wire.quit()
+
+
 def test_a_pid_file_that_cannot_be_had_refuses_the_reload(start: Start, tmp_path: Path) -> None:
     """It belongs to another server: the old one stays, with its own file."""
     config, held, own = (tmp_path / name for name in ("c.yaml", "held", "own"))
